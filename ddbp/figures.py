@@ -117,7 +117,9 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Any:
     epochs = [record.get("epoch", number) for number, record in enumerate(history, 1)]
     for axis, group in zip(axes, groups, strict=True):
         for name in group:
-            values = [record.get(name, math.nan) for record in history]
+            # What was read from JSON has None for numbers that are not finite.
+            found = [record.get(name) for record in history]
+            values = [math.nan if value is None else value for value in found]
             axis.plot(epochs, values, label=name.replace("_", " "), marker=".")
         axis.grid(alpha=0.3)
         axis.legend()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,14 +20,20 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     where writing fails, nothing is left of it and `path` is as it was.
 
     A device or a pipe (`/dev/null`, `/dev/stdout`) is written to itself: a file that took its name
-    would take its place. With `durable`, the file is on the disk before it has its name.
+    would take its place. With `durable`, the file is on the disk before it has its name. It may be
+    read and written by whom a new file may, whatever writes it.
     """
     if path.exists() and not path.is_file():
         yield path
         return
     temporary = path.with_name(f".{path.name}.new")
     try:
+        temporary.unlink(missing_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:
+            temporary.chmod(stat.S_IMODE(mode))
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ddbp import written
 from layers.errors import message
 from layers.kernels.cache_folder import others_may_write
 
@@ -121,11 +122,13 @@ def launched_in_job() -> tuple[int, int, int] | None:
 
 def _slot(name: str, text: str, other: str, fix: str) -> tuple[int, int, int]:
     """Return the three numbers in the text of a variable, which could be an `other` one."""
-    words = text.split()
-    if len(words) != 3 or not all(word.isdecimal() and len(word) < 10 for word in words):
+    try:
+        descriptor, slots, slot = map(written.integer, text.split(" "))
+    except ValueError:
+        descriptor = slots = slot = -1
+    if not all(0 <= number < 10**9 for number in (descriptor, slots, slot)):
         must = f"{name} must be three numbers{other}"
         raise ValueError(message("ddbp", must, repr(text), fix))
-    descriptor, slots, slot = map(int, words)
     return descriptor, slots, slot
 
 
@@ -174,7 +177,9 @@ def is_started_by_a_rank() -> bool:
         return True
     try:
         descriptor = os.environ.get("PMI_FD")
-        return descriptor is not None and not stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode)
+        return descriptor is not None and not stat.S_ISSOCK(
+            os.fstat(written.integer(descriptor)).st_mode
+        )
     except (OSError, ValueError):
         return True
 
@@ -329,7 +334,7 @@ def _seconds(name: str, fix: str) -> float | None:
     if text is None:
         return None
     try:
-        seconds = float(text)
+        seconds = written.real(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
@@ -343,8 +348,14 @@ def _integer(
 ) -> int | None:
     """Return the integer in a variable, or None if it is not set; `kind` says what it must be."""
     text = os.environ.get(name, "")
-    if text and not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+    if not text:
+        return None
+    try:
+        number = written.integer(text)
+    except ValueError:
+        number = -1
+    if not least <= number <= most:
         own = name.startswith("DDBP_")
         fix = "Unset it for the default." if own else "Unset it: a launcher of MPI sets it anew."
         raise ValueError(message("ddbp", f"{name} must be a {kind}", repr(text), fix))
-    return int(text) if text else None
+    return number

@@ -1,12 +1,12 @@
-"""What ddbp says: on standard error, if there is one, in letters that it can show; and lines of
-JSON for programs.
+"""What ddbp says: on standard error, if there is one, in letters that it can show; and JSON for
+programs.
 """
 
 import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -38,7 +38,16 @@ def write(text: str) -> None:
 
 def json_line(facts: Any) -> str:
     """Return facts as a line of JSON, which has null for numbers that are not finite."""
-    return json.dumps(_told(facts), allow_nan=False)
+    return json_text(facts)
+
+
+def json_text(
+    facts: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Return facts as JSON, as `json.dumps` does, but with null for numbers that are not finite:
+    JSON has none of these, and few programs read what Python writes for them.
+    """
+    return json.dumps(_told(facts), indent=indent, default=default, allow_nan=False)
 
 
 def _told(facts: Any) -> Any:
@@ -52,6 +61,16 @@ def _told(facts: Any) -> Any:
 def plain(text: object) -> str:
     """Return a text of anybody's making in one line that does nothing to a terminal."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+
+
+def console(*, errors: bool = False, **options: Any) -> Any:
+    """Return a console of rich, on standard output or that of errors, for texts of anybody's
+    making: brackets and colons in them are letters, not styles and pictures. Styles are those of
+    `rich.text.Text`.
+    """
+    from rich.console import Console
+
+    return Console(stderr=errors, markup=False, emoji=False, highlight=False, **options)
 
 
 def is_live() -> bool:

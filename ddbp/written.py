@@ -1,6 +1,10 @@
-"""Objects and numbers as configurations and flags have them: the calls that a `repr` shows."""
+"""Objects and numbers as configurations, flags and environment variables have them: the calls that
+a `repr` shows, and digits of ASCII. `int` and `float` take those of other scripts, underscores and
+spaces, too.
+"""
 
 import ast
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,6 +13,8 @@ from typing import Any
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 """The pattern of a number, in digits of ASCII."""
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
+_MOST_DIGITS = 19
+_INFINITE = ("inf", "+inf", "infinity")
 _NUMBER = re.compile(NUMBER, re.ASCII)
 
 
@@ -23,6 +29,30 @@ def number(text: str) -> int | float:
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
     return int(text) if _INTEGER.fullmatch(text) else float(text)
+
+
+def integer(text: str) -> int:
+    """Return the integer that a text is.
+
+    Raises
+    ------
+    ValueError
+        It is none in at most 19 digits of ASCII.
+    """
+    if not _INTEGER.fullmatch(text) or len(text.lstrip("+-")) > _MOST_DIGITS:
+        raise ValueError(text)
+    return int(text)
+
+
+def real(text: str) -> float:
+    """Return the number that a text is; "inf" is one, too.
+
+    Raises
+    ------
+    ValueError
+        It is no number in digits of ASCII.
+    """
+    return math.inf if text.lower() in _INFINITE else float(number(text))
 
 
 def made(text: Any, kinds: Mapping[str, Callable[..., Any]], refusal: Exception) -> Any:

@@ -64,12 +64,34 @@ def test_disturbed_runs_come_to_the_same_bits(jobs, chaos, tmp_path):
     assert finished.status == 0, finished.out
     assert found["verdicts"] == {"same bits": len(jobs)}
     assert found["faults"] == sum(job.count(";") + 1 for job in jobs)
+    assert found["missed"] == 0
 
 
 def test_faults_drawn_from_a_seed_leave_the_bits(chaos, tmp_path):
     finished, found = chaos(tmp_path, "--modes", "alone", "--faults", 12, "--seed", 3)
     assert finished.status == 0, finished.out
     assert found["faults"] >= 10
+
+
+NEVER = [
+    # There is no such place; and the run is over by then.
+    "alone 1: kill nowhere step=3; kill after step=7",
+    "alone 1: kill start amount=90000000000",
+]
+
+
+def test_faults_that_did_not_happen_are_no_success(chaos, tmp_path):
+    finished, found = chaos(tmp_path, "--replay", *NEVER)
+    assert finished.status == 1, finished.out
+    assert found["verdicts"] == {"same bits": 2}
+    assert (found["faults"], found["missed"]) == (0, 3)
+    assert {row["fault"]: row["did not happen"] for row in found["rows"]} == {
+        "SIGKILL, after": 1,
+        "SIGKILL, nowhere": 1,
+        "SIGKILL, start": 1,
+    }
+    assert "did not happen: kill nowhere step=3" in finished.out
+    assert "did not happen: 3 of 3, of which 0 may" in finished.out
 
 
 @pytest.mark.full

@@ -28,6 +28,8 @@ FORMAT = 1
 """The version of the layout of a checkpoint's folder."""
 IN_RUN = "checkpoints"
 """The folder of checkpoints in that of a run."""
+ASIDE = "set-aside"
+"""The folder, in that of checkpoints, of those that a run has left behind: see `set_aside`."""
 STATE = "state.json"
 """The file that is written last; a folder without it is no checkpoint."""
 
@@ -36,8 +38,8 @@ _LARGEST_STATE = 1 << 28
 _LONGEST_TYPE = 16
 _READERS = 8
 """Threads that compare digests, at most."""
-_NAME = re.compile(r"(?P<old>\.)?(?P<name>step-(?P<step>\d{1,12}))(?(old)\.old)")
-_PART = re.compile(r"part-\d+-of-\d+\.safetensors")
+_NAME = re.compile(r"(?P<old>\.)?(?P<name>step-(?P<step>\d{1,12}))(?(old)\.old)", re.ASCII)
+_PART = re.compile(r"part-\d+-of-\d+\.safetensors", re.ASCII)
 _DTYPES = {"f", "i", "u", "b"}
 
 
@@ -83,6 +85,13 @@ def found(folder: Path) -> list[Path]:
         and not path.is_symlink()
         and not (match["old"] and (folder / match["name"]).exists())
     ]
+
+
+def step_of(path: Path) -> int:
+    """Return the step in the name of one of the checkpoints that are `found`."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match["step"])
 
 
 def within(path: Path) -> Path:
@@ -363,6 +372,21 @@ def remove(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a checkpoint to where none is `found`, and return where it is then."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    place = path.parent / ASIDE
+    place.mkdir(exist_ok=True)
+    new, number = place / match["name"], 1
+    while new.exists():
+        number += 1
+        new = place / f"{match['name']}-{number}"
+    path.rename(new)
+    _settle(place)
+    return new
 
 
 def _settle(path: Path) -> None:

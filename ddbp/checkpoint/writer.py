@@ -30,8 +30,8 @@ class Writer:
     Methods are collective, but for `require_no_error`.
 
     A checkpoint is made under a name that begins with a dot. Each rank writes its part there and
-    then a file that says what is in it; when all have, rank 0 writes state.json and renames the
-    folder, and `published` is called. All of that is on the disk before it goes on.
+    then a file that says what is in it; when all have, rank 0 writes state.json, and has the folder
+    published. All of that is on the disk before it goes on.
 
     Parameters
     ----------
@@ -41,17 +41,22 @@ class Writer:
         The ranks.
     writers
         How many of them write, the first ones; 1 has rank 0 write all.
-    published
-        Called on rank 0, perhaps in a thread, when there is a new checkpoint.
+    publish
+        Gives a finished folder the name of its checkpoint; called with both on rank 0, perhaps in a
+        thread.
     """
 
     def __init__(
-        self, path: Path, comm: Communicator, writers: int, published: Callable[[], None]
+        self,
+        path: Path,
+        comm: Communicator,
+        writers: int,
+        publish: Callable[[Path, Path], None] = folder.replace,
     ) -> None:
         self._path = path
         self._comm = comm
         self._writers = writers
-        self._published = published
+        self._publish = publish
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._image: part.Image | None = None
@@ -209,12 +214,12 @@ class Writer:
         }
         stated = {"format": folder.FORMAT, "step": step, **facts, "arrays": entries}
         folder.write_text(new / folder.STATE, folder.manifest_text(stated))
-        folder.replace(new, self._path / folder.step_name(step))
-        self._published()
+        self._publish(new, self._path / folder.step_name(step))
 
 
 def _make(path: Path) -> None:
-    """Make an empty folder in place of whatever an earlier run has left."""
+    """Make an empty folder in place of whatever has been left unfinished beside it."""
+    folder.tidy(path.parent)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
 

@@ -25,7 +25,8 @@ def opened(owner: str, path: Path) -> tuple[Bundle, Recipe, Any]:
     """Return a bundle, the recipe that made it, and its preprocessing, or refuse what is none."""
     file = path / NAME if os.path.isdir(path) else path
     if not os.path.lexists(file):
-        must, fix = "BUNDLE must be a bundle, or the folder of a run", "`ddbp train` writes both."
+        must = "BUNDLE must be a bundle, or the folder of a run that has one"
+        fix = "`ddbp train` writes it at the end of a run."
         raise FileNotFoundError(message(owner, must, f"{file}, which is not there", fix))
     bundle = load_bundle(file)
     state = bundle.preprocessing

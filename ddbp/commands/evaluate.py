@@ -8,7 +8,6 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ddbp import terminal
@@ -60,17 +59,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     """Print loss and metrics as a table, and what is known of each class."""
-    console = Console(stderr=True)
+    console = terminal.console(errors=True)
     table = Table("metric", "value")
     for name, value in (("loss", result["loss"]), *result["metrics"].items()):
-        table.add_row(name.replace("_", " "), f"{value:.4f}")
+        table.add_row(terminal.plain(name.replace("_", " ")), f"{value:.4f}")
     table.add_row("samples", str(result["samples"]))
     console.print(table)
     if result.get("classes"):
         table = Table("class", "samples", "recall", "precision")
         for name, of_class in result["classes"].items():
             shares = [_percent(of_class[each]) for each in ("recall", "precision")]
-            table.add_row(name, str(of_class["samples"]), *shares)
+            table.add_row(terminal.plain(name), str(of_class["samples"]), *shares)
         console.print(table)
 
 

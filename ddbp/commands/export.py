@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp import files
+from ddbp import files, written
 from ddbp.data.samples import Ragged
 from ddbp.export.bundle import Bundle, load_bundle, save_bundle
 from ddbp.export.exchange import to_torch
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(size) for size in text.split(","))
+    sizes = tuple(written.integer(size.strip()) for size in text.split(","))
     if min(sizes) < 1 or math.prod(sizes) > _LARGEST:
         raise ValueError
     return sizes

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import layers
+from ddbp import terminal, written
 from layers.errors import is_worded, message
 
 _OWNER = "ddbp gradcheck"
@@ -55,9 +55,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--all", dest="details", action="store_true", help="print the whole report of every check"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of inputs, cotangents and directions")
+    parser.add_argument(
+        "--seed", type=written.integer, default=0, help="of inputs, cotangents and directions"
+    )
     options = parser.parse_args(list(arguments))
-    console = Console()
+    console = terminal.console()
     if options.target is None:
         return _check_table(console, options)
     try:
@@ -67,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         print(_told(options.target, error), file=sys.stderr)
         return 2
     console.print(_table([(name, report)]))
-    console.print(escape(str(report)), highlight=False)
+    console.print(str(report))
     return 0 if report.passed else 1
 
 
@@ -86,7 +88,7 @@ def _told(target: str, error: Exception) -> str:
 # ---- all layers
 
 
-def _check_table(console: Console, options: argparse.Namespace) -> int:
+def _check_table(console: Any, options: argparse.Namespace) -> int:
     from layers.gradient_check.cases import CASES
     from layers.gradient_check.mutants import mutation_score
 
@@ -105,18 +107,18 @@ def _check_table(console: Console, options: argparse.Namespace) -> int:
     console.print(_table(rows))
     for name, report in rows:
         if options.details or not report.passed:
-            console.print(escape(f"{name}: {report}"), highlight=False)
+            console.print(f"{name}: {report}")
     if options.details:
         mutants = Table("mutant", "revealed by", box=SIMPLE_HEAD)
         for name, what in score.revealed_by.items():
-            mutants.add_row(escape(name), escape(what) or "[red]nothing")
+            mutants.add_row(name, what or Text("nothing", "red"))
         console.print(mutants)
     for name, what in score.revealed_by.items():
         if not what:
-            console.print(f"[red]not caught:[/] {escape(name)}")
+            console.print(Text("not caught:", "red"), name)
     right = sum(report.passed for _, report in rows)
-    console.print(f"gradients: {right}/{len(rows)} cases right", highlight=False)
-    console.print(str(score), highlight=False)
+    console.print(f"gradients: {right}/{len(rows)} cases right")
+    console.print(str(score))
     return 0 if right == len(rows) and score.passed else 1
 
 
@@ -144,10 +146,12 @@ def _table(rows: Sequence[tuple[str, layers.GradientReport]]) -> Table:
         )
         bad = sorted({block.verdict for block in blocks if not block.passed})
         fine = "kink" if any(block.verdict == "kink" for block in blocks) else "ok"
-        verdict = f"[green]{fine}" if report.passed else f"[red]{', '.join(bad) or 'fault'}"
+        verdict = Text(fine, "green")
+        if not report.passed:
+            verdict = Text(", ".join(bad) or "fault", "red")
         error = f"{report.error:.1e}" if blocks else "-"
         table.add_row(
-            escape(name),
+            name,
             str(len(blocks)),
             ", ".join(methods) or "-",
             error,
@@ -162,7 +166,7 @@ def _table(rows: Sequence[tuple[str, layers.GradientReport]]) -> Table:
 
 def _shape(text: str) -> tuple[int, ...]:
     try:
-        shape = tuple(int(size) for size in text.split(",") if size.strip())
+        shape = tuple(written.integer(size) for part in text.split(",") if (size := part.strip()))
     except ValueError:
         shape = (-1,)
     if any(size < 0 for size in shape):

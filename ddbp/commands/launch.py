@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.comm import shared_memory
 from ddbp.comm.abort import ABORTED, SAVED, STALLED
 from ddbp.comm.cores import available_cores
@@ -157,20 +157,20 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "-n",
         "--ranks",
-        type=int,
+        type=written.integer,
         default=available_cores(),
         help="number of ranks (default: all cores, %(default)s)",
     )
     parser.add_argument(
         "--max-restarts",
-        type=int,
+        type=written.integer,
         default=0,
         help="begin again after so many failures in a row without progress (%(default)s); trainers"
         " with a run folder go on from the newest checkpoint",
     )
     parser.add_argument(
         "--min-ranks",
-        type=int,
+        type=written.integer,
         help="let restarts leave out ranks that have died, down to so many (all ranks)",
     )
     parser.add_argument(
@@ -192,7 +192,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--stall-timeout",
-        type=float,
+        type=written.real,
         metavar="S",
         help="end a run, or begin it again, that has made no progress for so many seconds (learned"
         " from its steps); inf waits for ever",

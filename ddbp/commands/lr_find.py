@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ddbp import terminal
@@ -85,6 +84,6 @@ def _show(found: RateRange) -> None:
         ::step
     ]:
         table.add_row(f"{rate:.2g}", f"{loss:.4g}", f"{smoothed:.4g}")
-    console = Console(stderr=True)
+    console = terminal.console(errors=True)
     console.print(table)
-    console.print(found.verdict, highlight=False)
+    console.print(found.verdict)

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.files import read_text, reason
-from ddbp.terminal import json_line, plain
+from ddbp.terminal import console, json_line, plain
 from ddbp.training import replay
 from layers.errors import message
 
@@ -53,8 +52,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog=_OWNER, description=DESCRIPTION)
     parser.add_argument("run", type=Path, help="the run folder")
-    parser.add_argument("--step", type=int, required=True, metavar="N", help="the step, from 0")
-    parser.add_argument("-n", "--ranks", type=int, default=1, help="number of ranks (%(default)s)")
+    whole = written.integer
+    parser.add_argument("--step", type=whole, required=True, metavar="N", help="the step, from 0")
+    parser.add_argument(
+        "-n", "--ranks", type=whole, default=1, help="number of ranks (%(default)s)"
+    )
     parser.add_argument(
         "--layer",
         metavar="NAME",
@@ -70,13 +72,13 @@ def run(arguments: Sequence[str]) -> int:
     if not 1 <= options.ranks <= _MOST_RANKS:
         parser.error(f"--ranks must be from 1 to {_MOST_RANKS}; got {options.ranks}")
     try:
-        return _replay(options, Console(highlight=False, markup=False))
+        return _replay(options, console())
     except (OSError, ValueError) as error:
         print(plain(error), file=sys.stderr)
         return 2
 
 
-def _replay(options: argparse.Namespace, console: Console) -> int:
+def _replay(options: argparse.Namespace, console: Any) -> int:
     process = origin.configuration(_OWNER, options.run)["process"]
     _require_within(options.run, options.step)
     checkpoint = before(options.run, options.step)
@@ -182,15 +184,17 @@ def _arrays(place: Path, ranks: int) -> dict[str, list[Any]]:
 
 
 def _show(
-    found: Mapping[str, Any], arrays: Mapping[str, list[Any]], layer: str | None, console: Console
+    found: Mapping[str, Any], arrays: Mapping[str, list[Any]], layer: str | None, console: Any
 ) -> None:
     def say(text: str) -> None:
         console.print(plain(text), soft_wrap=True)
 
+    # JSON has no other word for it.
+    loss = np.nan if found["loss"] is None else found["loss"]
     ranks = "alone" if found["ranks"] == 1 else f"on {found['ranks']} ranks"
     say(
         f"step {found['step']}, {ranks}, {found['shards']} shards, epoch"
-        f" {found['epoch'] + 1}: loss {found['loss']!r}, learning rate {found['rate']:g}"
+        f" {found['epoch'] + 1}: loss {loss!r}, learning rate {found['rate']:g}"
     )
     recorded = found["recorded_sha256"]
     same = "not recorded, see StepDigests" if recorded is None else "NOT the recorded ones"
@@ -210,7 +214,7 @@ def _show(
         for title in columns.values():
             table.add_column(title, justify="right")
         for name, values, number in rows:
-            table.add_row(name, *(_number(each, number) for each in values))
+            table.add_row(plain(name), *(_number(each, number) for each in values))
         if rows:
             console.print(table)
     for name, parts in arrays.items():

@@ -1,7 +1,6 @@
 """The runs in a folder, newest first: `ddbp runs [FOLDER]`."""
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 from ddbp.report import sections
 from ddbp.report.figures import text
 from ddbp.report.run import Run, found, instant
-from ddbp.terminal import plain
+from ddbp.terminal import console, json_line, plain
 from layers.errors import message
 
 _COLOURS = {
@@ -40,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     base = options.folder.expanduser().absolute()
     if options.json:
         for each in runs:
-            print(json.dumps(_facts(each, base)))
+            print(json_line(_facts(each, base)))
         return 0
     _print_table(runs, base)
     return 0
@@ -63,19 +62,17 @@ def _metric(run: Run) -> tuple[str, float]:
 
 
 def _facts(run: Run, base: Path) -> dict[str, Any]:
-    last = {name: value for name in run.metrics if math.isfinite(value := run.last(name))}
     return {
         "run": _name(run, base),
         "status": run.status,
         "epoch": run.records[-1].get("epoch") if run.records else 0,
-        **last,
-        "seconds": round(run.seconds, 1) if math.isfinite(run.seconds) else None,
+        **{name: run.last(name) for name in run.metrics},
+        "seconds": round(run.seconds, 1),
         "parameters_sha256": run.digest or None,
     }
 
 
 def _print_table(runs: Sequence[Run], base: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -100,4 +97,4 @@ def _print_table(runs: Sequence[Run], base: Path) -> None:
         styles = ("", _COLOURS.get(each.status, ""), *[""] * 5)
         table.add_row(*(Text(plain(c), style=s) for c, s in zip(cells, styles, strict=True)))
     # Whoever reads it through a pipe gets whole lines.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    console(width=None if sys.stdout.isatty() else 1000).print(table)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.comm.cores import available_cores
 from ddbp.comm.rank_process import tied
 from ddbp.job import temporary
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "-n",
         "--ranks",
-        type=int,
+        type=written.integer,
         default=most,
         help=f"number of ranks, up to {SHARDS} (%(default)s)",
     )

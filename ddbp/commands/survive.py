@@ -174,11 +174,17 @@ class Job:
         without_it = ended and not left and slot not in members.newest
         if without_it:
             goes = f"{len(ended)} {'has' if len(ended) == 1 else 'have'} come to the end without it"
+        ends = left and place == rank_status.BEFORE_TRAINER and members.joined(slot)
+        if ends:
+            goes = "the job ends, as others can go on without one only once there is a trainer"
         how = (where.killed if where else "") or cause(number, self._memory)
         self._say(slot, f"died {place}: {how}; {goes}")
         for line in stack(where.fault if where else ""):
             print(f"ddbp launch: {line}", file=sys.stderr, flush=True)
-        if left:
+        if ends:
+            self._status = self._status or ABORTED
+            self._end_all()
+        elif left:
             self._replace(slot)
         elif not without_it and members.joined(slot):
             self._status = self._status or 128 + number

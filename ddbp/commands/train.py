@@ -7,6 +7,7 @@ take.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ddbp import terminal
@@ -67,7 +68,9 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> None:
         del metrics["loss"]
     result["metrics"] = prepared.goal.told(metrics)
     if trainer.comm.leads:
-        path = options.run_dir / NAME
+        # Not as the flag says, where `ddbp doctor --fix` has it in another.
+        assert trainer.run_dir is not None
+        path = trainer.run_dir / NAME
         read = data.preprocessing
         labels, example = read.classes or None, example_of(data.training)
         save_bundle(
@@ -80,12 +83,11 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> None:
         )
         result["bundle"] = str(path)
         if not options.quiet:
-            terminal.say(_next_steps(options))
+            terminal.say(_next_steps(trainer.run_dir))
     script.finish(options, trainer, result)
 
 
-def _next_steps(options: argparse.Namespace) -> str:
-    folder = options.run_dir
+def _next_steps(folder: Path) -> str:
     return "\n".join(
         (
             f"The report is {folder / 'report.html'}, the model {folder / NAME}. Next:",

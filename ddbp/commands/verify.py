@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.comm.rank_process import tied
 from ddbp.job import temporary
 from ddbp.observers.step_log import CHANGE
+from ddbp.terminal import console
 from layers.errors import message
 
 from . import launch, program
@@ -105,9 +106,8 @@ class RunError(Exception):
 def run(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status: 0 equal, 1 different or failed, 2 wrong usage."""
     options = _options(arguments)
-    console = Console()
     try:
-        return _verify(launch.find_mpiexec(), options, console)
+        return _verify(launch.find_mpiexec(), options, console())
     except OSError as error:
         # There is no launcher, or no room for what is recorded.
         must, fix = "there must be a folder to record to", "Make room, or name one by --keep."
@@ -117,7 +117,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _verify(mpiexec: str, options: argparse.Namespace, console: Console) -> int:
+def _verify(mpiexec: str, options: argparse.Namespace, console: Any) -> int:
     """Run the script on all numbers of ranks and print what differs; return the exit status."""
     with temporary.folder("verify") as place:
         runs: list[Run] = []
@@ -134,7 +134,7 @@ def _verify(mpiexec: str, options: argparse.Namespace, console: Console) -> int:
     console.print(_table(runs, verdicts))
     hints = dict.fromkeys(lines[-1] for lines in verdicts if lines)
     for line in [*(line for lines in verdicts for line in lines[:-1]), *hints]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return 1 if any(verdicts) else 0
 
 
@@ -149,11 +149,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="numbers of ranks (1,2,3,4)",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="K", help="end the training of each trainer after K steps"
+        "--steps",
+        type=written.integer,
+        metavar="K",
+        help="end the training of each trainer after K steps",
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=written.real,
         default=3600,
         metavar="SECONDS",
         help="longest time of a run (%(default)g)",
@@ -340,7 +343,9 @@ def _first_difference(
 def _table(runs: Sequence[Run], verdicts: Sequence[list[str]]) -> Table:
     table = Table("ranks", "steps", "final digest", "seconds", "verdict", box=SIMPLE_HEAD)
     for number, (one, lines) in enumerate(zip(runs, verdicts, strict=True)):
-        verdict = "[red]different" if lines else "[green]equal" if number else "reference"
+        verdict = Text("equal", "green") if number else Text("reference")
+        if lines:
+            verdict = Text("different", "red")
         table.add_row(str(one.ranks), str(one.steps), one.digest(), f"{one.seconds:.1f}", verdict)
     return table
 

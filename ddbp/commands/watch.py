@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import written
 from ddbp.report.figures import text
 from ddbp.report.run import Run, number
 from ddbp.report.sections import duration
-from ddbp.terminal import plain
+from ddbp.terminal import console, plain
 from layers.types import Array
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _seconds(given: str) -> float:
     try:
-        seconds = float(given)
+        seconds = written.real(given)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 3600:
@@ -123,7 +124,7 @@ def _show(seen: Run, interval: float, once: bool) -> Run:
     """Show the run on a terminal."""
     from rich.live import Live
 
-    with Live(_screen(seen), auto_refresh=False) as live:
+    with Live(_screen(seen), console=console(), auto_refresh=False) as live:
         while not once and seen.status == "running":
             time.sleep(interval)
             seen = Run.read(seen.path, whole=False)

@@ -376,7 +376,9 @@ def _converted(place: Path, columns: list[str], folder: Path) -> Path:
     """
     arrow = _pyarrow()
     state = place.stat()
-    facts = [str(place.resolve()), state.st_size, state.st_mtime_ns, columns]
+    # Sizes and times of changes can be kept by what copies a file over another.
+    marks = state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+    facts = [str(place.resolve()), *marks, columns]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     target = folder / f"{place.stem}-{key}.arrow"
     folder.mkdir(parents=True, exist_ok=True)

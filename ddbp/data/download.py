@@ -242,16 +242,15 @@ def _progress(file: RemoteFile, begun: int) -> Iterator[Callable[[int], None]]:
     if not terminal.is_live():
         yield lambda count: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=terminal.console(errors=True), transient=True) as bar:
         task = bar.add_task(file.name, total=file.size, completed=begun)
         yield lambda count: bar.advance(task, count)
 

@@ -13,7 +13,8 @@ def mend_of(text: str) -> str:
         return "Save it as UTF-8, or convert it: iconv -f utf-16 -t utf-8."
     if not _BINARY.isdisjoint(text):
         return "This is no text: check the path."
-    return "Save it as UTF-8, or convert it: iconv -f latin1 -t utf-8."
+    known = "Save it as UTF-8, or convert it from its encoding, which must be known"
+    return f"{known} (`file -i` guesses): iconv -f latin1 -t utf-8 if it is latin1."
 
 
 def undecoded(text: str) -> bool:

@@ -2,7 +2,7 @@
 for each; and how they become a model's inputs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,10 +15,11 @@ from .cells import number_of
 from .prepared import PreparedDataset
 from .preprocess import Preprocessing, State, checked_classes, several, unscaled
 from .samples import Ragged
-from .skipped import Skipped, shown
-from .statistics import Statistics, statistics
+from .skipped import Skipped, listed, shown
+from .statistics import SCALE, SMALL, Statistics, statistics
 
 _FIX = "Series are arrays (T, C), with time first."
+_COLUMNS = ("series", "label", "time")
 
 
 class Series(NamedTuple):
@@ -36,6 +37,8 @@ class Series(NamedTuple):
         Where each stands.
     skipped
         Series that have been left out, with the reason.
+    names
+        Of the channels, if they have any.
     """
 
     sequences: tuple[Array, ...]
@@ -43,6 +46,7 @@ class Series(NamedTuple):
     classes: tuple[str, ...]
     places: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    names: tuple[str, ...] = ()
 
 
 class SeriesReader(Preprocessing):
@@ -58,7 +62,11 @@ class SeriesReader(Preprocessing):
     target
         Mean and deviation of numbers to predict.
     names
-        Of the channels, such as those of the columns of a table, if they have any.
+        Of the channels, such as those of the columns of a table, if they have any. Series whose
+        channels have names are put in this order.
+    columns
+        The other columns of a table that such series are read from, by what `read_series_table`
+        calls them: "series", "label" and "time".
     """
 
     kind = "series"
@@ -71,6 +79,7 @@ class SeriesReader(Preprocessing):
         classes: Sequence[str] = (),
         target: tuple[float, float] | None = None,
         names: Sequence[str] = (),
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         owner = "SeriesReader"
         self.mean, self.std = (
@@ -88,6 +97,14 @@ class SeriesReader(Preprocessing):
             must = f"names must be texts, one for each of {channels} channels, or none"
             raise ValueError(message(owner, must, shown(repr(names)), 'Write names=["height"].'))
         self.names = tuple(given)
+        others: Any = {} if columns is None else columns
+        if not isinstance(others, Mapping) or not all(
+            name in _COLUMNS and isinstance(each, str) for name, each in others.items()
+        ):
+            must = f"columns must be names of columns for {', '.join(_COLUMNS)}"
+            fix = 'Write columns={"series": "id"}.'
+            raise ValueError(message(owner, must, shown(repr(columns)), fix))
+        self.columns = dict(others)
         self._target = None if target is None else Statistics(*scale)
         self.classes = checked_classes(owner, classes)
 
@@ -100,7 +117,13 @@ class SeriesReader(Preprocessing):
         return len(self.mean)
 
     @classmethod
-    def fit(cls, series: Series, *, names: Sequence[str] = ()) -> Self:
+    def fit(
+        cls,
+        series: Series,
+        *,
+        names: Sequence[str] = (),
+        columns: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return a reader by the statistics of training data.
 
         Parameters
@@ -108,7 +131,9 @@ class SeriesReader(Preprocessing):
         series
             What `read_ts`, `read_series_table` or `read_series_folder` returns.
         names
-            Of its channels.
+            Of its channels, if these have others than in `series`, or none there.
+        columns
+            As of a reader.
         """
         if not isinstance(series, Series) or not series.sequences:
             must, fix = "series must be a Series with one sequence or more", "Use read_ts(path)."
@@ -120,30 +145,40 @@ class SeriesReader(Preprocessing):
             scale = statistics([float(label) for label in series.labels])
             target = (scale.mean, scale.deviation)
         mean, std = [each.mean for each in found], [each.deviation for each in found]
-        return cls(mean, std, classes=series.classes, target=target, names=names)
+        return cls(
+            mean,
+            std,
+            classes=series.classes,
+            target=target,
+            names=names if names != () else series.names,
+            columns=columns,
+        )
 
     def _state(self) -> dict[str, Any]:
         target = None if self._target is None else [*self._target]
-        names = [*self.names]
-        return {"mean": [*self.mean], "std": [*self.std], "target": target, "names": names}
+        scale = {"mean": [*self.mean], "std": [*self.std], "target": target}
+        return {**scale, "names": [*self.names], "columns": self.columns}
 
     @classmethod
     def _from_state(cls, state: State) -> Self:
         mean, std = state.optional_numbers("mean"), state.optional_numbers("std")
         target: Any = state.optional_numbers("target")
         names = state.texts("names") if "names" in state else ()
-        return cls(mean or (), std or (), target=target, names=names)
+        columns = state.json("columns") if "columns" in state else None
+        return cls(mean or (), std or (), target=target, names=names, columns=columns)
 
-    def transform(self, raw: Iterable[Any]) -> Ragged:
-        """Return the inputs of sequences (T_n, C).
+    def transform(self, raw: Series | Iterable[Any]) -> Ragged:
+        """Return the inputs of sequences (T_n, C), or of a `Series`, whose channels are found by
+        their names.
 
         Raises
         ------
         ValueError
-            A sequence has another number of channels, no step, or what is not finite.
+            A sequence has another number of channels or lacks one, has no step, or what is not
+            finite.
         """
         owner = "SeriesReader"
-        sequences = several(raw)
+        sequences = self._arranged(raw) if isinstance(raw, Series) else several(raw)
         if sequences is None:
             must = "sequences must be a list of arrays (T, C)"
             raise TypeError(message(owner, must, shown(repr(raw)), _FIX))
@@ -158,14 +193,31 @@ class SeriesReader(Preprocessing):
                 raise ValueError(message(owner, must, got, fix))
             with np.errstate(over="ignore"):
                 result.append(((sequence - mean) / std).astype(np.float32))
+            if not np.isfinite(result[-1]).all():
+                place = raw.places[number] if isinstance(raw, Series) else f"sequence {number}"
+                must, got = f"standardised numbers {SMALL}", f"others in {place}"
+                raise ValueError(message(owner, must, got, SCALE))
         return Ragged(result)
+
+    def _arranged(self, series: Series) -> Sequence[Array]:
+        """Return sequences with the channels of this reader in its order, if all have names."""
+        names = series.names
+        if not names or not self.names or names == self.names:
+            return series.sequences
+        absent = [name for name in self.names if name not in names]
+        if absent:
+            must = f"series must have the channels {listed(self.names, 20)}"
+            got, fix = f"none called {listed(absent)}", "The model has been trained on these."
+            raise ValueError(message("SeriesReader", must, got, fix))
+        order = [names.index(name) for name in self.names]
+        return [sequence[:, order] for sequence in series.sequences]
 
     def dataset(self, series: Series) -> PreparedDataset:
         """Return series with their labels (N,), or their numbers (N, 1), as samples."""
         if not isinstance(series, Series) or series.labels is None:
             must, fix = "series must have labels", "Without them, use transform(series.sequences)."
             raise ValueError(message("SeriesReader.dataset", must, shown(repr(series)), fix))
-        x = self.transform(series.sequences)
+        x = self.transform(series)
         if self._target is None:
             return PreparedDataset(x, self.labels(series.labels, series.places), self)
         mean, deviation = self._target

@@ -16,9 +16,11 @@ from layers.errors import message
 from layers.types import Array
 
 from .cells import in_order, is_missing, name_of, number_of
+from .columns import READERS
 from .paths import existing_file, existing_folder
 from .series import Series
 from .skipped import BadSamples, Skipped, listed, shown
+from .statistics import SCALE, SMALL, is_too_large
 from .table import read_table, records
 
 
@@ -98,15 +100,32 @@ class _Collected:
         self.sequences: list[Array] = []
         self.labels: list[Any] = []
         self.places: list[str] = []
+        self.names: tuple[str, ...] = ()
 
-    def add(self, place: str, channels: Sequence[Sequence[Any]], label: Any) -> None:
-        """Add a series by the cells of its channels, or say what is wrong with it."""
+    def add(
+        self,
+        place: str,
+        channels: Sequence[Sequence[Any]],
+        label: Any,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Add a series by the cells of its channels, which are found by their names where all have
+        some, or say what is wrong with it.
+        """
+        if names and self.names:
+            if sorted(names) != sorted(self.names):
+                must, fix = "series must have the same channels", "Name them alike."
+                got = f"{listed(names)}, where others have {listed(self.names)}"
+                self._bad.found(must, place, got, fix)
+                return
+            channels = [channels[names.index(name)] for name in self.names]
         values = [[number_of(cell) for cell in cells] for cells in channels]
         reason = _fault(channels, values, self.sequences)
         if reason is not None:
             must = "series must be numbers, of as many steps in every channel"
             self._bad.found(must, place, reason, self._fix)
             return
+        self.names = self.names or tuple(names)
         self.sequences.append(np.array(values, np.float64).T)
         self.labels.append(label)
         self.places.append(place)
@@ -134,13 +153,15 @@ class _Collected:
             classes,
             tuple(self.places[row] for row in good),
             tuple(self._bad.skipped),
+            self.names,
         )
 
     def _is_label(self, row: int, known: Sequence[str] | None, numbers: bool) -> bool:
         """Return whether a series has the label that it must have, or say that it has none."""
         label, place = self.labels[row], self.places[row]
         if numbers:
-            right, must = number_of(label) is not None, "the target of a series must be a number"
+            value, must = number_of(label), "the target of a series must be a number of float32"
+            right = value is not None and not is_too_large(value)
         elif known is None:
             return True
         elif known:
@@ -170,6 +191,9 @@ def _fault(
             cell = cells[channel][step]
             what = "a missing value" if is_missing(cell) else repr(cell)
             return f"{what} at step {step} of channel {channel}"
+        for step, number in enumerate(numbers):
+            if number is not None and is_too_large(number):
+                return f"{number} at step {step} of channel {channel}, more than float32 holds"
     return None
 
 
@@ -197,6 +221,7 @@ def read_column(
         There is no such column, or one of its cells is no number, and is named.
     """
     owner, table = "read_column", read_table(path, skip_bad=skip_bad)
+    table = table.including([name] if isinstance(name, str) else [])
     bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
     name = [*table.columns][-1] if name is None else name
     if name not in table.columns:
@@ -211,6 +236,9 @@ def read_column(
         value = number_of(cell)
         if value is None:
             bad.found(must, table.place(row), repr(cell), fix)
+        elif is_too_large(value):
+            value = None
+            bad.found(f"column {shown(name)} {SMALL}", table.place(row), repr(cell), SCALE)
         values.append(math.nan if value is None else value)
     # Lines that are no rows are steps as well.
     lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
@@ -240,7 +268,8 @@ def read_series_table(
         The column of labels, the same in all rows of a series; numbers that are not whole are
         targets to predict.
     time
-        The column of numbers to put the rows of a series in order by; as they come unless given.
+        The column of numbers or dates to put the rows of a series in order by; as they come unless
+        given.
     values
         The columns of channels; all others unless given.
     skip_bad
@@ -258,6 +287,8 @@ def read_series_table(
     bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
     bad.skipped += table.skipped
     taken = [series, *(name for name in (label, time) if name is not None)]
+    given = [*taken, *(values if isinstance(values, list | tuple) else [])]
+    table = table.including(name for name in given if isinstance(name, str))
     channels = [name for name in table.columns if name not in taken] if values is None else values
     named = isinstance(channels, list | tuple) and [*taken, *channels]
     if not named or not all(isinstance(name, str) for name in named):
@@ -277,13 +308,21 @@ def read_series_table(
             continue
         rows.setdefault(name_of(cell), []).append(row)
     found = _Collected(bad, "Mend its rows.")
+    times: Sequence[float | None] = ()
+    if time is not None:
+        # What most cells are.
+        times = min(
+            (table.parsed(time, READERS[kind]) for kind in ("number", "date")),
+            key=lambda values: values.count(None),
+        )
     for name, mine in rows.items():
         place = f"{table.origin}, series {name}, from {table.place(mine[0]).rpartition(', ')[2]}"
         if time is not None:
-            times = {row: number_of(table.columns[time][row]) for row in mine}
-            if None in times.values():
-                must = f"column {shown(time)} must be numbers"
-                bad.found(must, place, "one that is none", "Leave time out to keep the order.")
+            wrong = next((row for row in mine if times[row] is None), None)
+            if wrong is not None:
+                must = f"column {shown(time)} must be numbers, or dates as 2026-01-31"
+                got = f"{table.place(wrong).rpartition(', ')[2]}: {table.columns[time][wrong]!r}"
+                bad.found(must, place, got, "Leave time out to keep the order.")
                 continue
             mine = sorted(mine, key=lambda row: (times[row] or 0.0, row))
         labels = {name_of(table.columns[label][row]) for row in mine} if label else {""}
@@ -291,7 +330,8 @@ def read_series_table(
             must = "a series must have one label"
             bad.found(must, place, listed(sorted(labels)), "Give its rows the same.")
             continue
-        found.add(place, [[table.columns[each][row] for row in mine] for each in channels], *labels)
+        cells = [[table.columns[each][row] for row in mine] for each in channels]
+        found.add(place, cells, labels.pop(), channels)
     numbers = label is not None and _are_numbers(found.labels)
     known = None if label is None else ()
     return found.series(known, numbers=numbers, where=table.origin)
@@ -339,23 +379,31 @@ def read_series_folder(path: str | os.PathLike[str], *, skip_bad: bool = False) 
         for file in files:
             lines = _lines(file, bad)
             if lines is not None:
-                found.add(str(file), lines, each.name)
+                names, channels = lines
+                found.add(str(file), channels, each.name, names)
     return found.series([each.name for each in folders], numbers=False, where=str(folder))
 
 
-def _lines(file: Path, bad: BadSamples) -> list[list[str]] | None:
-    """Return the channels of a file, None where it is left out."""
+def _lines(file: Path, bad: BadSamples) -> tuple[list[str], list[list[str]]] | None:
+    """Return the names of the channels of a file, if it has any that are different, and the
+    channels; None where it is left out.
+    """
     before = len(bad.skipped)
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = [cells for _, cells in records(stream, ",", str(file), bad)]
     if len(bad.skipped) > before:
         return None
+    names: list[str] = []
     if rows and all(number_of(cell) is None for cell in rows[0]):
+        names = [cell.strip() for cell in rows[0]]
         rows = rows[1:]
+        if len({*names}) < len(names) or any(map(is_missing, names)):
+            names = []
     if len({len(row) for row in rows}) > 1:
         must = "every line of a series must have as many cells"
         bad.found(
             must, str(file), f"{listed(sorted({len(row) for row in rows}))} cells", "Mend it."
         )
         return None
-    return [[*column] for column in zip(*rows, strict=True)]
+    channels = [[*column] for column in zip(*rows, strict=True)]
+    return (names if len(names) == len(channels) else []), channels

@@ -17,6 +17,17 @@ UNIT = Statistics(0.0, 1.0)
 """Those of numbers that stay as they are."""
 
 
+SMALL = "must be no more than float32 holds"
+"""What is asked of numbers that become inputs."""
+SCALE = "Mend it, or scale the column."
+_MOST = 3.4028234e38
+
+
+def is_too_large(value: float, scale: Statistics = UNIT) -> bool:
+    """Return whether a number, or what it is once standardised, is more than float32 holds."""
+    return abs(value) > _MOST or abs((value - scale.mean) / scale.deviation) > _MOST
+
+
 def statistics(values: Sequence[float]) -> Statistics:
     """Return the statistics of one value or more."""
     mean = math.fsum(values) / len(values)

@@ -2,10 +2,14 @@
 row.
 """
 
+import copy
 import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from .skipped import BadSamples, Skipped, listed, shown
 
 _OWNER = "read_table"
 _DELIMITERS = ",\t;|"
+_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls a column of an index that has no name."""
 _ROWS = "every row must have as many cells as the first line has names"
 
 
@@ -49,6 +55,8 @@ class Table:
     """The line of each row in that, if it is a text."""
     rows: Sequence[int] | None = None
     """The row of each row in that, if these are some of its rows."""
+    index: Mapping[str, list[Any]] = {}
+    """Columns that pandas has written as the index of its rows, which are no data unless named."""
 
     def __init__(self, columns: Any) -> None:
         owner = "Table"
@@ -79,9 +87,9 @@ class Table:
         if kind == "pandas.DataFrame":
             return cls({str(name): given[name].tolist() for name in given.columns})
         if kind == "polars.DataFrame":
-            return cls({name: given[name].to_list() for name in given.columns})
+            return _apart({name: given[name].to_list() for name in given.columns})
         if kind == "pyarrow.Table":
-            return cls(given.to_pydict())
+            return _apart(given.to_pydict(), _index_of(given.schema))
         if isinstance(given, Mapping):
             return cls(given)
         must = "a table must be a DataFrame, a pyarrow.Table, columns by name, or a path"
@@ -99,6 +107,16 @@ class Table:
             self._parsed[name, reader] = [*map(reader, self.columns[name])]
         return self._parsed[name, reader]
 
+    def including(self, names: Iterable[str]) -> "Table":
+        """Return the table with those columns of its index that are among some names."""
+        wanted = {name: self.index[name] for name in names if name and name in self.index}
+        if not wanted:
+            return self
+        table = copy.copy(self)
+        table.columns = {**wanted, **self.columns}
+        table.index = {name: each for name, each in self.index.items() if name not in wanted}
+        return table
+
     def place(self, row: int) -> str:
         """Return where a row stands, in words."""
         where = f"row {row if self.rows is None else self.rows[row]}"
@@ -110,6 +128,7 @@ class Table:
         """Return some rows, each of which keeps its place."""
         rows = [int(number) for number in numbers]
         part = Table({name: [cells[row] for row in rows] for name, cells in self.columns.items()})
+        part.index = {name: [cells[row] for row in rows] for name, cells in self.index.items()}
         part.origin = self.origin
         part.rows = rows if self.rows is None else [self.rows[row] for row in rows]
         part.lines = None if self.lines is None else [self.lines[row] for row in rows]
@@ -121,6 +140,21 @@ def _plain(cells: Iterable[Any]) -> list[Any]:
     return [plain_cell(cell) for cell in cells]
 
 
+def _apart(columns: Mapping[str, Any], index: Collection[str] = ()) -> Table:
+    """Return a table of columns without those of the index of pandas, by their names."""
+    table = Table(columns)
+    found = [name for name in table.columns if name in index or _INDEX.fullmatch(name)]
+    if len(found) < len(table.columns):
+        table.index = {name: table.columns.pop(name) for name in found}
+    return table
+
+
+def _index_of(schema: Any) -> list[str]:
+    """Return the columns of the index that pandas has written, by a schema of pyarrow."""
+    found = (schema.pandas_metadata or {}).get("index_columns", ())
+    return [name for name in found if isinstance(name, str)]
+
+
 def read_table(
     path: str | os.PathLike[str], *, delimiter: str | None = None, skip_bad: bool = False
 ) -> Table:
@@ -129,7 +163,7 @@ def read_table(
     A CSV file has names in its first line, whatever `skip_bad`; it may be compressed by gzip. A
     first column without a name is the index that pandas writes, and left out. The file is read by
     Python's own reader, whose numbers are the nearest ones, whatever is installed. Parquet is read
-    by pyarrow, polars or pandas, whichever is there.
+    by pyarrow, polars or pandas, whichever is there; columns of the index of pandas are in `index`.
 
     Parameters
     ----------
@@ -156,7 +190,7 @@ def read_table(
     with file.open("rb") as stream:
         parquet = stream.read(4) == b"PAR1"
     if parquet:
-        table = noting(file, Table, _parquet(file))
+        table = noting(file, _apart, *_parquet(file))
         table.origin = str(file)
         return table
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
@@ -171,6 +205,40 @@ def read_table(
             raise ValueError(message(_OWNER, must, f"{file}: {error}", fix)) from error
 
 
+class _Lines:
+    """The lines of a text; those of a record can be read once more, but for its first."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self._record: list[str] = []
+        self._number = 1
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self._record.append(line)
+        return line
+
+    def begin(self) -> int:
+        """Return the number of the line in which the next record begins."""
+        self._number += len(self._record)
+        self._record.clear()
+        return self._number
+
+    def back(self) -> None:
+        """Have the next record begin in the second line of the last one."""
+        self._again.extendleft(reversed(self._record[1:]))
+        del self._record[1:]
+
+
+def _line_ends(cell: str) -> int:
+    """Return how many lines end in a cell."""
+    return cell.count("\n") + cell.count("\r") - cell.count("\r\n")
+
+
 def records(
     text: Iterable[str],
     delimiter: str,
@@ -179,11 +247,13 @@ def records(
     later: BadSamples | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the first line of each record of CSV with its cells; empty lines are
-    none. What is wrong is told `bad`, of all records after the first `later`, if given.
+    none. What is wrong is told `bad`, of all records after the first `later`, if given. A quote
+    that opens and is not closed as it must be costs the line in which it stands, and no other.
     """
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        line = lines.begin()
         if line > 1:
             bad = later or bad
         try:
@@ -193,6 +263,7 @@ def records(
         except csv.Error as error:
             fix = "Put quotes around cells that hold quotes or line ends."
             bad.found("lines must be CSV", f"{origin}, line {line}", error, fix)
+            lines.back()
             continue
         if not cells:
             continue
@@ -240,25 +311,30 @@ def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSample
         got = f"{origin}, with {listed([repr(name) for name in twice])}"
         raise ValueError(message(_OWNER, must, got, "Name every column."))
     cells: list[list[str]] = [[] for _ in names]
-    numbers = []
+    numbers: list[int] = []
+    places: list[int] = []
     for line, row in rows:
         if len(row) != len(names):
             reason = f"{len(row)} cells, where there are {len(names)} names"
+            if more := sum(map(_line_ends, row)):
+                reason += f", up to line {line + more}"
             bad.found(_ROWS, f"{origin}, line {line}", reason, "Put quotes around commas in cells.")
             continue
         numbers.append(line)
+        places.append(len(places) + len(bad.skipped))
         for column, cell in zip(cells, row, strict=True):
             column.append(cell)
     bad.require_some(len(numbers), f"a row below the names in {origin}")
-    columns = dict(zip(names, cells, strict=True))
-    columns.pop("", None)
-    table = Table(columns)
+    table = _apart(dict(zip(names, cells, strict=True)), [""])
     table.origin, table.lines, table.skipped = origin, numbers, tuple(bad.skipped)
+    table.rows = places if bad.skipped else None
     return table
 
 
-def _parquet(file: Path) -> dict[str, Sequence[Any]]:
-    """Return the columns of a Parquet file, read by whichever library is there."""
+def _parquet(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Return the columns of a Parquet file, read by whichever library is there, and the names of
+    those of its index.
+    """
     for read in (_by_pyarrow, _by_polars, _by_pandas):
         try:
             return read(file)
@@ -272,23 +348,30 @@ def _parquet(file: Path) -> dict[str, Sequence[Any]]:
     raise ModuleNotFoundError(message(_OWNER, f"{must} for {file}", "none", fix))
 
 
-def _by_pyarrow(file: Path) -> dict[str, Sequence[Any]]:
+def _by_pyarrow(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(file) as opened:
-        columns: dict[str, Sequence[Any]] = opened.read().to_pydict()
-    return columns
+        return opened.read().to_pydict(), _index_of(opened.schema_arrow)
 
 
-def _by_polars(file: Path) -> dict[str, Sequence[Any]]:
+def _by_polars(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     import polars
 
     frame = polars.read_parquet(file)
-    return {name: frame[name].to_list() for name in frame.columns}
+    known = json.loads(polars.read_parquet_metadata(file).get("pandas", "{}"))
+    index = [name for name in known.get("index_columns", ()) if isinstance(name, str)]
+    return {name: frame[name].to_list() for name in frame.columns}, index
 
 
-def _by_pandas(file: Path) -> dict[str, Sequence[Any]]:
+def _by_pandas(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     import pandas
 
     frame = pandas.read_parquet(file)
-    return {str(name): frame[name].tolist() for name in frame.columns}
+    columns = {str(name): frame[name].tolist() for name in frame.columns}
+    index: dict[str, Sequence[Any]] = {}
+    if not isinstance(frame.index, pandas.RangeIndex):
+        for level, name in enumerate(frame.index.names):
+            key = f"__index_level_{level}__" if name is None else str(name)
+            index[key] = frame.index.get_level_values(level).tolist()
+    return {**columns, **index}, [*index]

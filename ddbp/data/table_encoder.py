@@ -27,7 +27,7 @@ from .columns import (
 from .prepared import PreparedDataset
 from .preprocess import Preprocessing, State, unscaled
 from .skipped import BadSamples, Skipped, listed, shown
-from .statistics import UNIT, Statistics, statistics
+from .statistics import SCALE, SMALL, UNIT, Statistics, is_too_large, statistics
 from .table import Table
 
 ROLES = ("number", "category", "date", "target", "weight", "ignore")
@@ -158,7 +158,7 @@ class TableEncoder(Preprocessing):
         """
         table = Table.of(table)
         bad = BadSamples(f"{_OWNER}.fit", boolean(_OWNER, "skip_bad", skip_bad))
-        named = _roles(table, target, roles)
+        named, table = _roles(table, target, roles)
         target = next((name for name, role in named.items() if role == "target"), None)
         weight = next((name for name, role in named.items() if role == "weight"), None)
         task = task_of(table, target, task)
@@ -268,7 +268,7 @@ class TableEncoder(Preprocessing):
         skip_bad
             Whether rows that cannot be used are left out; if not, the first is an error.
         """
-        table = Table.of(table)
+        table = Table.of(table).including(self._names(with_targets=True))
         targets = boolean(_OWNER, "targets", targets) and self.target is not None
         bad = BadSamples(_OWNER, boolean(_OWNER, "skip_bad", skip_bad))
         rows = self._good_rows(table, bad, with_targets=targets, fitting=False)
@@ -300,13 +300,17 @@ class TableEncoder(Preprocessing):
         values = [((number_of(cells[row]) or 0.0) - mean) / deviation for row in rows]
         return np.array(values, np.float64).astype(np.float32)[:, np.newaxis]
 
+    def _names(self, with_targets: bool) -> list[str]:
+        """Return the columns that there must be."""
+        names = [column.name for column in self._columns]
+        others = (self.target, self.weight) if with_targets else ()
+        return names + [name for name in others if name is not None]
+
     def _good_rows(
         self, table: Table, bad: BadSamples, *, with_targets: bool, fitting: bool
     ) -> list[int]:
         """Return the rows that can be used, each of whose cells has been looked at."""
-        names = [column.name for column in self._columns]
-        if with_targets:
-            names += [name for name in (self.target, self.weight) if name is not None]
+        names = self._names(with_targets)
         absent = [name for name in names if name not in table.columns]
         if absent:
             must = f"the table must have the columns {listed(names, 20)}"
@@ -338,10 +342,11 @@ class TableEncoder(Preprocessing):
             return
         reader, word = READERS[column.role], _WORDS[column.role]
         for row, value in enumerate(table.parsed(column.name, reader)):
-            if value is not None:
-                continue
             cell = cells[row]
-            if not is_missing(cell):
+            if value is not None:
+                if column.role == "number" and is_too_large(value, column.statistics):
+                    yield row, (f"column {name} {SMALL}", shown(repr(cell)), SCALE)
+            elif not is_missing(cell):
                 must = f"column {name} must be {word} in every row"
                 fix = f'Mend it, or write roles={{"{name}": "category"}}.'
                 yield row, (must, shown(repr(cell)), fix)
@@ -360,6 +365,8 @@ class TableEncoder(Preprocessing):
             elif self.task == "regression" and number_of(cell) is None:
                 fix = 'Or write task="classification".'
                 yield row, (f"target {name} must be a number", shown(repr(cell)), fix)
+            elif self.task == "regression" and is_too_large(number_of(cell) or 0.0, self._scale):
+                yield row, (f"target {name} {SMALL}", shown(repr(cell)), SCALE)
             elif known is not None and name_of(cell) not in known:
                 must = f"target {name} must be among {listed(self.classes)}"
                 yield row, (must, shown(repr(cell)), "The model knows no other classes.")
@@ -370,6 +377,8 @@ class TableEncoder(Preprocessing):
             if value is None or value < 0:
                 must = f"weight {shown(self.weight)} must be a number of at least 0"
                 yield row, (must, shown(repr(cell)), "0 leaves a row out of the loss.")
+            elif is_too_large(value):
+                yield row, (f"weight {shown(self.weight)} {SMALL}", shown(repr(cell)), SCALE)
 
     def _inputs(self, table: Table, rows: Sequence[int]) -> tuple[Any, dict[str, Counter[str]]]:
         """Return the inputs of rows, and by column how often categories came that none knows."""
@@ -398,8 +407,8 @@ class TableEncoder(Preprocessing):
         return (x, np.stack(codes, axis=1) if codes else np.zeros(shape, np.int64)), unknown
 
 
-def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
-    """Return the roles that are given."""
+def _roles(table: Table, target: Any, roles: Any) -> tuple[dict[str, str], Table]:
+    """Return the roles that are given, and the table with all columns that have one."""
     if roles is not None and not isinstance(roles, Mapping):
         must, fix = "roles must be a dictionary", 'Write roles={"id": "ignore"}.'
         raise TypeError(message(_OWNER, must, shown(repr(roles)), fix))
@@ -412,6 +421,7 @@ def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
             must = f"the target {shown(target)} must have no other role"
             raise ValueError(message(_OWNER, must, result[target], "Name another target."))
         result[target] = "target"
+    table = table.including(name for name in result if isinstance(name, str))
     for name, role in result.items():
         if name not in table.columns:
             must = f"{table.origin} must have the column {shown(name)!r}"
@@ -423,7 +433,7 @@ def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
         if len(names) > 1:
             must = f"one column may be the {role}"
             raise ValueError(message(_OWNER, must, listed(names), "Ignore the others."))
-    return result
+    return result, table
 
 
 def task_of(table: Table, target: str | None, task: str | None = None) -> str:

@@ -16,6 +16,7 @@ from layers.loss.regression import MeanSquaredError
 from layers.recurrent.recurrence import Recurrence
 from layers.types import Array
 
+from . import guess
 from .facts import DataFacts, Stage
 from .finding import Changes
 from .ranks import OfRanks
@@ -31,6 +32,10 @@ _FEW = 8
 """Losses that a median is taken of."""
 _BEFORE = 20
 """Losses that the next one is compared with."""
+_EACH = 12
+"""Losses each of which may be less than the one before."""
+_ROUNDING = 1e-6
+"""By how much the loss of a constant guess must be more than the least, as a part of it."""
 _LAST = 12
 """Recorded steps that a state must have lasted for."""
 
@@ -72,6 +77,11 @@ class Chart:
         Whether samples have weights.
     planned
         How many updates a fit is to make, 0 where nobody has said.
+    outputs
+        The number of logits, 0 if that is not known.
+    reached, asked
+        The root mean squares of what reaches the first layer that weighs, and of what the last
+        layer must put out; see `FirstPass`.
     ranks
         What is known of the ranks.
     """
@@ -94,6 +104,9 @@ class Chart:
     alike: Sequence[str]
     weighted: bool
     planned: int = 0
+    outputs: int = 0
+    reached: float = np.nan
+    asked: float | None = None
     ranks: OfRanks = field(default_factory=OfRanks)
 
     # The loss
@@ -109,14 +122,41 @@ class Chart:
         return isinstance(self.loss, MeanSquaredError)
 
     @cached_property
+    def _bounds(self) -> tuple[float, float]:
+        """The loss of the best constant prediction, and the least that there can be."""
+        data = self.training
+        if data is None or self.weighted:
+            return np.nan, np.nan
+        if not self.of_classes:
+            return (data.target_variance if self.of_squares else np.nan), 0.0
+        # What mixes labels makes probabilities of them; those that are given are not known.
+        classes = self.outputs or int(data.labels.max(initial=0)) + 1
+        return guess.of_labels(self.loss, data.labels, data.counts, classes, self.options.augment)
+
+    @cached_property
     def base(self) -> float:
-        """The loss of the best constant prediction; NaN where that is not known, or is 0."""
-        if self.training is None or self.weighted:
-            return np.nan
-        found = self.training.entropy if self.of_classes else np.nan
-        found = self.training.target_variance if self.of_squares else found
-        found *= self.factor
-        return found if found > 0 else np.nan
+        """The loss of the best constant prediction; NaN where that is not known, or is no more than
+        the least.
+        """
+        base, floor = self._bounds
+        known = min(base, self.factor) > 0 and base - floor > _ROUNDING * base
+        return base * self.factor if known else np.nan
+
+    @cached_property
+    def floor(self) -> float:
+        """The least loss that there can be: not 0 for targets that are smoothed or mixed."""
+        return self._bounds[1] * self.factor
+
+    def unlearnt(self, loss: float) -> float:
+        """Return which part of what can be learnt a loss has left: 1 for that of the best constant
+        prediction, 0 for the least; NaN where these are not known.
+        """
+        return (loss - self.floor) / (self.base - self.floor)
+
+    @cached_property
+    def left(self) -> float:
+        """Which part of what can be learnt is left, by the recent loss."""
+        return self.unlearnt(self.recent)
 
     @cached_property
     def recent(self) -> float:
@@ -146,16 +186,24 @@ class Chart:
         before, last = self.losses[-2 * quarter : -quarter], self.losses[-quarter:]
         return quarter > 0 and float(np.median(last)) < 0.99 * float(np.median(before))
 
+    @property
+    def falls_steadily(self) -> bool:
+        """Whether the loss has fallen in nearly all of the last steps, as it can where each batch
+        is the whole data.
+        """
+        return len(self.losses) > _EACH and float(np.mean(np.diff(self.losses[-_EACH:]) < 0)) > 0.9
+
     @cached_property
     def jumps(self) -> int:
-        """In how many steps the loss was half as high again as usual in the 20 before, and above
-        half of that of a constant guess.
+        """In how many steps the loss was half as high again as usual in the 20 before, and had more
+        than half of what can be learnt left.
         """
         losses = np.asarray(self.losses)
         if len(losses) <= _BEFORE:
             return 0
         usual = np.median(sliding_window_view(losses[:-1], _BEFORE), axis=1)
-        return int(np.sum(losses[_BEFORE:] > np.maximum(1.5 * usual, 0.5 * self.base)))
+        middle = 0.5 * (self.base + self.floor)
+        return int(np.sum(losses[_BEFORE:] > np.maximum(1.5 * usual, middle)))
 
     @cached_property
     def finite(self) -> bool:
@@ -186,6 +234,16 @@ class Chart:
         """Whether one of the first layers is a norm."""
         first = [layer for stage in self.stages[:2] for layer in stage.layers]
         return any("Norm" in type(layer).__name__ for layer in first)
+
+    @property
+    def input_rms(self) -> float:
+        """That of what reaches the first layer that weighs, or of the inputs if that is not known:
+        a model may scale these itself. NaN where inputs are whole numbers.
+        """
+        if self.training is None:
+            return np.nan
+        known = np.isfinite(self.training.rms) and self.reached > 0
+        return self.reached if known else self.training.rms
 
     # What instruments have measured
 

@@ -313,6 +313,9 @@ class Doctor(OptionsCallback):
             weighted=(data is not None and data.has_weights)
             or (first is not None and first.weighted),
             planned=self._planned,
+            outputs=0 if first is None or first.prediction is None else first.prediction.shape[-1],
+            reached=np.nan if first is None else first.reached,
+            asked=None if first is None else first.asked,
             ranks=self._ranks,
         )
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ROWS = 2000
 """Samples that facts are drawn from, at equal distances."""
+_EXACT = 1e-3
+"""What float32 may lose of a prediction that is a multiple of an output plus a large constant."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,8 @@ class DataFacts:
         The number of labels, 0 where targets are no labels.
     several
         Whether a sample has more than one target.
-    entropy
-        That of the labels, in nats.
-    most
-        The share of the most frequent label.
+    labels, counts
+        The labels from 0 on (K,), and how often each comes (K,).
     target_rms, target_variance
         Of targets that are numbers, else NaN.
     least, largest
@@ -53,8 +53,8 @@ class DataFacts:
     alike: bool
     classes: int
     several: bool
-    entropy: float
-    most: float
+    labels: Array
+    counts: Array
     target_rms: float
     target_variance: float
     least: float
@@ -77,15 +77,11 @@ class DataFacts:
                 float(numbers.mean()),
                 float(numbers.std()),
             )
-        classes, entropy, most = 0, np.nan, np.nan
+        labels = counts = np.zeros(0, np.int64)
         target_rms = variance = least = largest = np.nan
         one_hot = False
         if y.dtype.kind in "iub":
-            counts = np.unique(y[y >= 0], return_counts=True)[1]
-            share = counts / max(counts.sum(), 1)
-            classes = len(counts)
-            entropy = float(-(share * np.log(share)).sum())
-            most = float(share.max(initial=0.0))
+            labels, counts = np.unique(y[y >= 0].astype(np.int64), return_counts=True)
         else:
             numbers = y.astype(np.float64)
             target_rms = float(np.sqrt(np.mean(np.square(numbers))))
@@ -99,10 +95,10 @@ class DataFacts:
             mean=mean,
             std=std,
             alike=len(x) > 1 and bool((x == x[:1]).all()),
-            classes=classes,
+            classes=len(labels),
             several=y[:1].size > 1,
-            entropy=entropy,
-            most=most,
+            labels=labels,
+            counts=counts,
             target_rms=target_rms,
             target_variance=variance,
             least=least,
@@ -174,6 +170,12 @@ class FirstPass(TapeHook):
         What its loss is multiplied by for the gradient.
     weighted
         Whether it gets weights of samples.
+    reached
+        The root mean square of what the first layer that weighs gets, NaN if that is not known.
+    asked
+        That of what the last layer must put out for the prediction to be the target, where the
+        model has scaled and shifted it after that; NaN where it has done something else, None
+        where nothing, or that is not known.
     """
 
     def __init__(self, model: Module, loss: Any, scale: float) -> None:
@@ -185,7 +187,10 @@ class FirstPass(TapeHook):
         self.criterion: Any = None
         self.factor = 1.0
         self.weighted = False
+        self.reached = np.nan
+        self.asked: float | None = None
         self.over = False
+        self._output: Array | None = None
         self._sources: dict[int, str] = {}
         self._loss_call: Call | None = None
         self._value: Any = None
@@ -201,6 +206,9 @@ class FirstPass(TapeHook):
         array = getattr(given, "array", None)
         if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
             self.prediction = array.copy()
+            if self._output is not None and len(call.inputs) > 1:
+                self.asked = _asked(self._output, array, call.inputs[1])
+        self._output = None
 
     def on_forward_end(self, call: Call) -> None:
         if self.over:
@@ -214,6 +222,9 @@ class FirstPass(TapeHook):
             sources = tuple(self._sources.get(id(each), "") for each in call.inputs)
             alone = bool(self.stages) and sources[:1] == (self.stages[-1].name,)
             self.stages.append(Stage(name, layers, names, positions, alone, trained, sources))
+            self._output = call.output.arrays[0]
+            if self.stages[-1].weighs and np.isnan(self.reached):
+                self.reached = max(map(_rms, call.inputs), default=np.nan)
             self._sources[id(call.output)] = name
 
     def on_backward_begin(self, call: Call) -> None:
@@ -242,3 +253,32 @@ class FirstPass(TapeHook):
         rows = self.prediction.reshape(-1, self.prediction.shape[-1])
         sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
         return bool(flat(self.prediction).min() >= 0 and sums.max() < 1e-3)
+
+
+def _rms(given: Any) -> float:
+    """Return the root mean square of an array or a value, 0 if it is no array of numbers."""
+    array = getattr(given, "array", given)
+    known = isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if known else 0.0
+
+
+def _asked(output: Array, prediction: Array, target: Any) -> float | None:
+    """Return the root mean square of the targets in the units of an output, of which the prediction
+    is a multiple plus a constant in each column: NaN if it is not, None if it is the output.
+    """
+    target = getattr(target, "array", target)
+    if output.size != prediction.size or np.shape(target) != prediction.shape:
+        return None
+    columns = prediction.shape[-1] if prediction.ndim > 1 else 1
+    x, p, y = (
+        np.asarray(each, np.float64).reshape(-1, columns) for each in (output, prediction, target)
+    )
+    if np.array_equal(x, p):
+        return None
+    around, away = x - x.mean(axis=0), p - p.mean(axis=0)
+    with np.errstate(all="ignore"):
+        slope = (around * away).sum(axis=0) / np.square(around).sum(axis=0)
+        wanted = x.mean(axis=0) + (y - p.mean(axis=0)) / slope
+    if not np.abs(away - slope * around).max() <= _EXACT * np.abs(away).max():
+        return np.nan
+    return float(np.sqrt(np.mean(np.square(wanted))))

@@ -1,6 +1,7 @@
 """A finding: what the doctor says of a run."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any
 from ddbp.files import read_text, reason
 from ddbp.observers import replay_command
 from ddbp.snapshot import Entry
+from ddbp.terminal import json_line
 from layers.errors import message
 
 FILE = "findings.jsonl"
@@ -83,7 +85,7 @@ class Finding:
 
     def line(self) -> str:
         """Return the finding as a line of JSON."""
-        return json.dumps(asdict(self)) + "\n"
+        return json_line(asdict(self)) + "\n"
 
 
 def _is_finding(entry: Any) -> bool:
@@ -138,7 +140,7 @@ def found_in(run_folder: str | os.PathLike[str]) -> tuple[list[Finding], str]:
     found, damage = [], ""
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
+            entry = _with_nan(json.loads(line))
             if not ENTRY.holds(entry):
                 raise ValueError(f"not {ENTRY.kind}")
             found.append(Finding(**entry))
@@ -146,6 +148,15 @@ def found_in(run_folder: str | os.PathLike[str]) -> tuple[list[Finding], str]:
             must, fix = f"line {number} of {path} must be a finding", "Remove it, or train again."
             damage = damage or message("doctor", must, error, fix)
     return found, damage
+
+
+def _with_nan(entry: Any) -> Any:
+    """Return an entry with NaN for those of its numbers that JSON could not hold."""
+    numbers = entry.get("numbers") if type(entry) is dict else None
+    if type(numbers) is not dict:
+        return entry
+    known = {name: math.nan if each is None else each for name, each in numbers.items()}
+    return entry | {"numbers": known}
 
 
 def to_fix(findings: Sequence[Finding]) -> Finding | None:

@@ -198,16 +198,19 @@ class Probes:
         from .rules.steps import rate_low
 
         chart = make() if trainer.comm.leads else None
-        here = None if chart is None else (chart.base, chart.recent if chart.finite else np.nan)
-        base, recent = json.loads(gather_texts(trainer.comm, json.dumps(here))[0])
-        if not recent > _UNLEARNT * base:
+        here = None
+        if chart is not None:
+            here = chart.base, chart.floor, chart.recent if chart.finite else np.nan
+        base, floor, recent = json.loads(gather_texts(trainer.comm, json.dumps(here))[0])
+        unlearnt, nothing = (floor + part * (base - floor) for part in (_UNLEARNT, _NOTHING))
+        if not recent > unlearnt:
             return None
         self.doubted = True
         optimizer = trainer.optimizer
         rate = optimizer.factor * optimizer.schedule.base_rate
-        times = 30 if recent > _NOTHING * base else 10
+        times = 30 if recent > nothing else 10
         trial = self._compared(trainer, {"learning_rate": float(f"{times * rate:.1g}")})
-        if not (trial.ratio <= faster and trial.usual > _UNLEARNT * base):
+        if not (trial.ratio <= faster and trial.usual > unlearnt):
             return None
         evidence = f"the loss is {recent:.3g}, that of the best constant {base:.3g}"
         numbers = {"loss": recent, "base": base}

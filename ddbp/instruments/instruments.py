@@ -83,7 +83,8 @@ class Instruments(OptionsCallback):
         self._shards: ShardNorms | None = None
         self._recorder = self._made(trainer.options.shards or 1, trainer.run_dir)
         self._measuring = False
-        self._resumed = False
+        # The step that the run goes on from, until what the folder holds of those before is known.
+        self._resumed: int | None = None
         self._stride = self.every or 1
         self._ended = perf_counter()
 
@@ -208,14 +209,18 @@ class Instruments(OptionsCallback):
 
     def _add(self, trainer: "Trainer", step: int, row: Mapping[str, Array]) -> None:
         recorder = self._require_recorder()
-        if self._resumed:
-            recorder.go_on(step)
-            self._resumed = False
+        self._take_up()
         recorder.add(step, row)
         now = perf_counter()
         if now - self._flushed > _FLUSH_SECONDS:
             recorder.flush()
             self._flushed = perf_counter()
+
+    def _take_up(self) -> None:
+        """Take up what the folder holds of a run that goes on."""
+        if self._resumed is not None:
+            self._require_recorder().go_on(self._resumed)
+            self._resumed = None
 
     def skip(self, seconds: float) -> None:
         """Leave out time between two steps that went by in something else."""
@@ -305,7 +310,8 @@ class Instruments(OptionsCallback):
         self._ended = perf_counter()
 
     def on_resume(self, trainer: "Trainer") -> None:
-        self._resumed = trainer.run_dir is not None and self._comm.leads
+        if trainer.run_dir is not None and self._comm.leads:
+            self._resumed = trainer.step_count
         self._stride = self.every or 1
 
     def state(self) -> dict[str, Any]:
@@ -331,11 +337,13 @@ class Instruments(OptionsCallback):
         self._ended = perf_counter()
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        self._take_up()
         self._require_recorder().flush()
         # What comes between two epochs is not the time that data take.
         self._ended = math.inf
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
+        self._take_up()
         self._require_recorder().flush()
 
     def on_exception(self, trainer: "Trainer", error: BaseException) -> None:

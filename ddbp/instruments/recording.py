@@ -343,7 +343,7 @@ class Recorder:
 
     def go_on(self, step: int) -> None:
         """Take up what the folder holds of the steps before this one, if it has the same columns:
-        the run that it is of goes on.
+        the run that it is of goes on, and later steps come again.
         """
         assert self._folder is not None
         try:
@@ -357,6 +357,8 @@ class Recorder:
         for i, each in enumerate(held.steps.tolist()):
             if self._keeps(each, step):
                 self._rows[each] = {name: array[i] for name, array in held.values.items()}
+            elif each >= step:
+                self._changed = True
 
     def add(self, step: int, row: Mapping[str, Array]) -> None:
         """Add the row of a step; those of later steps are dropped, which come again."""

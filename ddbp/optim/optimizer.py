@@ -26,10 +26,10 @@ from .eight_bits import checked_bits, code_type, dither
 from .groups import Groups
 from .journal import Journal
 from .powers import power_of
-from .schedule import Schedule, as_schedule
+from .schedule import Schedule, Scheduled, as_schedule
 
 
-class Optimizer:
+class Optimizer(Scheduled):
     """Base of optimizers.
 
     Parameters

@@ -57,6 +57,24 @@ class Schedule:
         """Go on from what `state` returned."""
 
 
+class Scheduled:
+    """What has a learning rate by a schedule, `given` when it is made."""
+
+    given: Schedule
+
+    @property
+    def learning_rate(self) -> Schedule:
+        """What was given."""
+        return self.given
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        owner = type(self).__name__
+        must = "`learning_rate` must be given when it is made"
+        fix = "Give it a schedule; `with_options(learning_rate=…)` makes one for another trainer."
+        raise AttributeError(message(owner, must, f".learning_rate = {rate!r}", fix))
+
+
 def as_schedule(rate: "float | Schedule", owner: str = "Constant") -> Schedule:
     """Return a schedule for a number, which `owner` refuses if it is no rate, and a schedule as it
     is.

@@ -1,7 +1,7 @@
 """What a script does to the gradient of the global batch before the optimizer sees it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from layers.kernels import optimizer as kernels
 from layers.types import Array
 
 
-class GradientPart(NamedTuple):
+class GradientPart:
     """What a rank holds of the gradient of a parameter.
 
     Attributes
@@ -21,16 +21,24 @@ class GradientPart(NamedTuple):
         The parameter's name.
     offset
         Where in the parameter, flattened, the part begins.
-    gradient
-        A view (n,), to be changed in place.
     values
         A view (n,) of the parameter itself, which must not be changed.
     """
 
-    name: str
-    offset: int
-    gradient: Array
-    values: Array
+    def __init__(self, name: str, offset: int, gradient: Array, values: Array) -> None:
+        self.name = name
+        self.offset = offset
+        self.values = values
+        self._gradient = gradient
+
+    @property
+    def gradient(self) -> Array:
+        """The gradient (n,): a view, to be changed in place; what is assigned is written to it."""
+        return self._gradient
+
+    @gradient.setter
+    def gradient(self, value: Array) -> None:
+        self._gradient[...] = value
 
 
 class GlobalGradient:

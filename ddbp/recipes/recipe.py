@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddbp import terminal
+from ddbp import terminal, written
 from ddbp.comm.current import communicator
 from ddbp.data.images import SUFFIXES
 from ddbp.data.named import load, named_sets
@@ -275,7 +275,7 @@ def tell_skipped(skipped: Sequence[Any]) -> None:
 def _fraction(text: str) -> float:
     """Return the part of a whole in a flag's `text`."""
     try:
-        value = float(text)
+        value = written.real(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.samples import Ragged
 from ddbp.data.series import Series, SeriesReader, windows
 from ddbp.data.series_files import (
     read_column,
@@ -119,7 +120,7 @@ class SeriesOfNumbers(Recipe):
             return windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
             return _named(options.data)[1]
-        series = _read(options)
+        series = _read(options, preprocessing)
         tell_skipped(series.skipped)
         return preprocessing.dataset(series)
 
@@ -128,14 +129,14 @@ class SeriesOfNumbers(Recipe):
     ) -> Predictions:
         if bundle.task == _FORECAST:
             return _forecasts(bundle, preprocessing, options)
-        names, sequences, skipped = list[str](), list[Array](), list[str]()
+        names, inputs, skipped = list[str](), list[Array](), list[str]()
         for path in options.files:
             options.data = str(path)
-            series = _read(options)
+            series = _read(options, preprocessing, labels=False)
             names += series.places
-            sequences += series.sequences
+            inputs += preprocessing.transform(series)
             skipped += [f"{each.place}: {each.reason}" for each in series.skipped]
-        outputs = bundle.predict(preprocessing.transform(sequences), options.batch_size)
+        outputs = bundle.predict(Ragged(inputs), options.batch_size)
         if preprocessing.classes:
             scores = classification.columns(outputs, preprocessing.classes)
         else:
@@ -149,23 +150,33 @@ def _is_table(options: argparse.Namespace) -> bool:
     return os.path.isfile(path) and path.suffix != ".ts"
 
 
-def _read(options: argparse.Namespace) -> Series:
-    """Return many series."""
+def _read(
+    options: argparse.Namespace, reader: SeriesReader | None = None, *, labels: bool = True
+) -> Series:
+    """Return many series; a table's columns are those that a model was trained on, where flags do
+    not name others.
+    """
     path = Path(os.path.expanduser(options.data))
     if path.suffix == ".ts":
         return read_ts(path, skip_bad=options.skip_bad)
     if os.path.isdir(path):
         return read_series_folder(path, skip_bad=options.skip_bad)
-    if options.series is None:
+    columns = {} if reader is None else dict(reader.columns)
+    columns |= _named_columns(options)
+    channels = None if reader is None or not reader.names else [*reader.names]
+    if channels is not None and not labels:
+        # What the series stand for need not be there, nor be right.
+        columns.pop("label", None)
+    if "series" not in columns:
         must, fix = "a table of many series must have a column for them", "Name it by --series."
         raise ValueError(message("ddbp", must, f"{path} without --series", fix))
-    return read_series_table(
-        path,
-        series=options.series,
-        label=options.label,
-        time=options.time,
-        skip_bad=options.skip_bad,
-    )
+    return read_series_table(path, **columns, values=channels, skip_bad=options.skip_bad)
+
+
+def _named_columns(options: argparse.Namespace) -> dict[str, str]:
+    """Return the columns of a table that flags name, but for its channels."""
+    given = {name: getattr(options, name) for name in ("series", "label", "time")}
+    return {name: column for name, column in given.items() if column is not None}
 
 
 def _labelled(options: argparse.Namespace) -> Split:
@@ -186,7 +197,7 @@ def _labelled(options: argparse.Namespace) -> Split:
     fractions = (1 - options.validation, options.validation)
     parts = parts_of(numbers, fractions, seed=options.seed, stratified=bool(series.classes))
     first, second = (_some(series, sorted(part.x.tolist())) for part in parts)
-    reader = SeriesReader.fit(first)
+    reader = SeriesReader.fit(first, columns=_named_columns(options))
     return Split(reader.dataset(first), reader.dataset(second), reader)
 
 

@@ -103,6 +103,11 @@ class Tables(Recipe):
 
     def _read(self, options: argparse.Namespace) -> Split:
         table = read_table(options.data, skip_bad=options.skip_bad)
+        named = [name for flag in _ROLES for name in getattr(options, flag)]
+        table = table.including([options.target or "", *named])
+        if table.index:
+            names = listed([name or "the column without a name" for name in table.index])
+            _say(f"{names}: left out, as the index that pandas has written")
         target = options.target or [*table.columns][-1]
         if target not in table.columns:
             must = f"--target must be a column of {table.origin}"
@@ -128,7 +133,7 @@ class Tables(Recipe):
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         table = read_table(options.data, skip_bad=options.skip_bad)
         found = preprocessing.encode(table, skip_bad=options.skip_bad)
-        tell_skipped([*table.skipped, *found.skipped])
+        tell_skipped(found.skipped)
         _tell_unknown(table, found)
         return found.dataset()
 
@@ -141,16 +146,17 @@ class Tables(Recipe):
             rows = preprocessing.encode(table, targets=False, skip_bad=options.skip_bad)
             _tell_unknown(table, rows)
             outputs = bundle.predict(rows.x, options.batch_size)
-            found.append((str(path), rows, outputs, [*table.skipped, *rows.skipped]))
+            places = rows.rows if table.rows is None else np.array(table.rows)[rows.rows]
+            found.append((str(path), places, outputs, rows.skipped))
         outputs = np.concatenate([each[2] for each in found])
         if bundle.task == "classification":
             scores = classification.columns(outputs, preprocessing.classes)
         else:
             scores = {"prediction": np.array(preprocessing.predictions(outputs))}
-        # Rows count from 1, below the names of the columns.
+        # Rows count from 1, below the names of the columns, with those that are left out.
         columns = {
-            "file": [path for path, rows, *_ in found for _ in rows.rows],
-            "row": np.concatenate([rows.rows + 1 for _, rows, *_ in found]),
+            "file": [path for path, places, *_ in found for _ in places],
+            "row": np.concatenate([places + 1 for _, places, *_ in found]),
         }
         skipped = [f"{each.place}: {each.reason}" for *_, left in found for each in left]
         return Predictions({**columns, **scores}, skipped)

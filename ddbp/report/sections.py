@@ -110,7 +110,8 @@ def _again(run: Run, updates: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    return text(value) if type(value) is float else str(value)
+    """Return a value of a line of JSON, where null is a number that is not finite."""
+    return text(number(value)) if value is None or type(value) is float else str(value)
 
 
 def instruments(run: Run) -> list[Section]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from ddbp.snapshot import Snapshot
 from ddbp.training import arguments, evaluation
 from ddbp.training.history import History
 from ddbp.training.monitors import EarlyStopping
+from ddbp.training.options import TrainerOptions
 from ddbp.training.trainer import Trainer
 from layers import Module
 from layers.checks import (
@@ -38,11 +40,17 @@ _LARGEST_BATCH = 200
 _PREDICTED = 1024
 """Samples that are predicted at once."""
 _DTYPES = ("float32", "float64")
+_MAY_CHANGE = (
+    *("optimizer", "loss", "transforms", "callbacks"),
+    *(field.name for field in fields(TrainerOptions)),
+)
+"""Facts of a trainer that may be others from one call of partial_fit to the next."""
 _OPTIONS = frozenset(
     {
-        *("accumulate", "callbacks", "clip_norm", "clip_value", "compression", "doctor"),
-        *("drop_last", "exchange", "l1", "loss_scale", "memory", "metrics", "network"),
-        *("on_nonfinite", "precision", "run_dir", "shards", "transforms", "wire"),
+        *("accumulate", "augment", "callbacks", "clip_norm", "clip_value", "compression"),
+        *("doctor", "drop_last", "exchange", "l1", "loss_scale", "memory", "metrics", "network"),
+        *("on_nonfinite", "precision", "prefetch", "run_dir", "shards", "transforms"),
+        "wire",
     }
 )
 """Options of the trainer that users may set."""
@@ -56,6 +64,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     n_iter_: int
     n_features_in_: int
     n_outputs_: int
+    _made_of: dict[str, Any]
+    _made_with: dict[str, Any]
     _trainer: Trainer | None
     _training: tuple[dict[str, Array], dict[str, Any]] | None
 
@@ -143,7 +153,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         """
         self._check()
         goes_on = self._warm and hasattr(self, "model_")
-        if not goes_on:
+        if goes_on:
+            self._require_same_network("fit with warm_start")
+        else:
             self._unlearn()
         data, mean = self._read(X, y, sample_weight, reset=not goes_on)
         seed = self._seed()
@@ -176,6 +188,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         if boolean(self._name, "early_stopping", self.early_stopping):
             must = "partial_fit needs early_stopping=False, as it sees no epochs"
             raise ValueError(message(self._name, must, True, "Call fit to stop early."))
+        if augment := (self.trainer_options or {}).get("augment"):
+            must = "partial_fit takes samples as they are, without augment"
+            raise ValueError(message(self._name, must, augment, "Call fit, or leave it out."))
+        if not begins:
+            self._require_same_network("partial_fit")
         data, _ = self._read(X, y, sample_weight, reset=begins)
         if begins:
             self._forget()
@@ -193,16 +210,54 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _continued(self) -> Trainer:
-        """Return the trainer of the last call of partial_fit, or one that goes on from it."""
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None:
-            size = self._size(_LARGEST_BATCH)
-            trainer = self._made_trainer(size, self._seed(), self.alpha / size)
-            self._trainer = trainer
-            if self._training is not None:
-                trainer.load_state(Snapshot(*self._training))
-                self._training = None
+        """Return the trainer of the last call of partial_fit, or one that goes on from its state,
+        where it is of a copied estimator, or was made with other parameters.
+        """
+        trainer: Trainer | None = getattr(self, "_trainer", None)
+        now = self._parameters_of_trainer()
+        if trainer is not None:
+            then = self._made_with
+            if now.keys() == then.keys() and all(now[name] is then[name] for name in now):
+                return trainer
+            snapshot = trainer.state()
+            self._training, self._trainer = (snapshot.arrays, snapshot.values), None
+        size = self._size(None)
+        before = None if self._training is None else Snapshot(*self._training)
+        seed = self._seed() if before is None else int(before.part("facts")["seed"])
+        trainer = self._made_trainer(size, seed, self.alpha / size)
+        if before is not None:
+            try:
+                trainer.load_state(before)
+            except ValueError as error:
+                must = "partial_fit must go on with parameters that fit the state of its training"
+                got, fix = str(error).partition(". ")[0], "Set them back, or call fit."
+                raise ValueError(message(self._name, must, got, fix)) from error
+        self._trainer, self._made_with, self._training = trainer, now, None
         return trainer
+
+    def _parameters_of_trainer(self) -> dict[str, Any]:
+        """Return what the trainer of partial_fit is made with, by name."""
+        names = "solver", "learning_rate_init", "alpha", "batch_size", "loss", "verbose"
+        return {name: getattr(self, name) for name in names} | dict(self.trainer_options or {})
+
+    def _parameters_of_network(self) -> dict[str, Any]:
+        """Return what the network is made of, by name."""
+        made = {"model": self.model, "dtype": self.dtype}
+        if self.model is not None:
+            return made
+        sizes = networks.sizes(self._name, self.hidden_layer_sizes)
+        dense = {"activation": self.activation, "dropout": self.dropout}
+        return made | {"hidden_layer_sizes": sizes} | dense
+
+    def _require_same_network(self, goes_on: str) -> None:
+        """Refuse parameters of another network than the one that there is."""
+        now, then = self._parameters_of_network(), self._made_of
+        for name in now:
+            if name not in then or now[name] != then[name]:
+                must = f"{goes_on} must go on with the {name} of the network that there is"
+                got = f"{now[name]!r}" + (f", after {then[name]!r}" if name in then else "")
+                fix = "Set it back, or call fit without warm_start for a new network."
+                raise ValueError(message(self._name, must, got, fix))
 
     def _forget(self) -> None:
         self._trainer = self._training = None
@@ -219,22 +274,25 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             l2=penalty,
             callbacks=[*callbacks, *options.pop("callbacks", ())],
             quiet=not self.verbose,
+            resume_options=_MAY_CHANGE,
             **options,
         )
 
     def _begin(self, seed: int, x: Array) -> None:
         """Make the network, and see that it takes samples as they are."""
+        self._made_of = self._parameters_of_network()
         self.model_ = self._network(seed)
         self._predicted(x[:1])
 
     def _network(self, seed: int) -> Module:
         """Return a new network, whose weights are drawn by a seed."""
-        rng = np.random.default_rng(seed)
+        rng, of = np.random.default_rng(seed), self._made_of
         ends = self.n_features_in_, self.n_outputs_
-        if self.model is not None:
-            return networks.made(self._name, self.model, *ends, rng, self.dtype)
-        widths = ends[0], *networks.sizes(self._name, self.hidden_layer_sizes), ends[1]
-        return networks.dense(self._name, widths, self.activation, self.dropout, rng, self.dtype)
+        if of["model"] is not None:
+            return networks.made(self._name, of["model"], *ends, rng, of["dtype"])
+        widths = ends[0], *of["hidden_layer_sizes"], ends[1]
+        how = of["activation"], of["dropout"], rng, of["dtype"]
+        return networks.dense(self._name, widths, *how)
 
     # Data
 
@@ -312,11 +370,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         )
         return training, validation
 
-    def _size(self, samples: int) -> int:
-        """Return the number of samples of a batch."""
-        if isinstance(self.batch_size, str):
-            return min(_LARGEST_BATCH, samples)
-        return min(int(self.batch_size), samples)
+    def _size(self, samples: int | None) -> int:
+        """Return the number of samples of a batch, of so many, if that is known."""
+        size = _LARGEST_BATCH if isinstance(self.batch_size, str) else int(self.batch_size)
+        return size if samples is None else min(size, samples)
 
     def _seed(self) -> int:
         """Return the seed of this training, the same on all ranks."""
@@ -334,7 +391,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """Return what the network makes of samples, (N, outputs)."""
         check_is_fitted(self)
-        return self._predicted(validate_data(self, X, reset=False, dtype=self.dtype, order="C"))
+        dtype = self._made_of["dtype"]
+        return self._predicted(validate_data(self, X, reset=False, dtype=dtype, order="C"))
 
     def _predicted(self, x: Array) -> Array:
         outputs: Any = evaluation.predict(self.model_, x, _PREDICTED)
@@ -360,11 +418,13 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         trainer = state.pop("_trainer", None)
+        state.pop("_made_with", None)
         network = state.pop("model_", None)
         if trainer is not None:
             snapshot = trainer.state()
             state["_training"] = snapshot.arrays, snapshot.values
         if network is not None:
+            state["_architecture"] = networks.described(network)
             named = named_arrays(network).items()
             state["_arrays"] = {name: np.array(array.value) for name, array in named}
         if "history_" in state:
@@ -373,13 +433,16 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        arrays = state.pop("_arrays", None)
+        arrays, description = state.pop("_arrays", None), state.pop("_architecture", {})
         super().__setstate__(state)
         if "history_" in state:
             self.history_ = History(state["history_"])
         if arrays is not None:
             self._trainer = None
-            self.model_ = self._network(0)
+            if "_made_of" not in state:
+                # Of a version that did not keep it.
+                self._made_of = self._parameters_of_network()
+            self.model_ = networks.rebuilt(description, arrays, lambda: self._network(0))
             for name, array in named_arrays(self.model_).items():
                 array.value = arrays[name]
 
@@ -432,5 +495,5 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             raise TypeError(message(name, must, repr(options), fix))
         if unknown := sorted(map(str, set(options or ()) - _OPTIONS)):
             must = f"trainer_options must be among {', '.join(sorted(_OPTIONS))}"
-            fix = "The others follow from the estimator's own parameters."
+            fix = "Use a Trainer for resume, rule and truncate; the others follow from parameters."
             raise ValueError(message(name, must, ", ".join(unknown), fix))

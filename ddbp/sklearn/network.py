@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp.architecture.description import architecture, build_for, require_precision
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.sgd import SGD
 from ddbp.training import arguments
@@ -29,6 +30,7 @@ from layers import (
 )
 from layers.checks import one_of, positive_int
 from layers.errors import message
+from layers.types import Array
 
 Factory = Callable[[int, int, np.random.Generator], Module]
 """What makes a network: given the numbers of features and of outputs, and a generator."""
@@ -91,6 +93,27 @@ def made(
         raise TypeError(message(owner, must, repr(network), fix))
     types = {parameter.value.dtype for parameter in network.parameters()}
     return network if types <= {np.dtype(dtype)} else network.astype(dtype)
+
+
+def described(network: Module) -> dict[str, Any]:
+    """Return what a network is made of, as JSON can hold it; of one with layers that have no names
+    in files no more than the precision.
+    """
+    try:
+        return architecture(network)
+    except TypeError:
+        return {"precision": network.precision.name}
+
+
+def rebuilt(
+    description: Mapping[str, Any], arrays: Mapping[str, Array], anew: Callable[[], Module]
+) -> Module:
+    """Return the network of a description, for arrays to be put into, or one that is made anew
+    where layers are not described; in the precision that there was.
+    """
+    network = build_for(description, arrays) if "root" in description else anew()
+    require_precision(network, description)
+    return network
 
 
 def optimizer(owner: str, solver: Any, learning_rate: float) -> Optimizer:

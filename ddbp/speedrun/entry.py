@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddbp.files import read_text, reason, whole
+from ddbp.terminal import json_text
 from ddbp.training.environment import environment
 from layers.errors import message
 
@@ -82,7 +83,7 @@ class Entry(NamedTuple):
         """
         try:
             with whole(path) as place:
-                place.write_text(json.dumps(self._asdict(), indent=2) + "\n")
+                place.write_text(json_text(self._asdict(), indent=2) + "\n")
         except OSError as error:
             must, fix = "--out must be a file that can be written", "Name another."
             raise ValueError(message(_OWNER, must, f"{path}: {reason(error)}", fix)) from error

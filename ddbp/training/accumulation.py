@@ -74,6 +74,7 @@ class Accumulation:
         self._scaling = scaling
         self.last: Tape | None = None
         self.ends_run = False
+        self._numbers: set[float] = set()
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
         self._begin()
@@ -202,7 +203,7 @@ class Accumulation:
         """
         assert loss.tape.samples is not None
         try:
-            sums, divisor = required(loss, "Trainer")
+            sums, divisor = required(loss, "Trainer", self._numbers)
         except ValueError:
             self.lose()
             raise

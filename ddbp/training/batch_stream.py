@@ -17,6 +17,7 @@ from layers.types import Array
 
 from .accumulation import Accumulation
 from .batch import Batch, LocalBatch, local_batch, of_workers, sliced
+from .changes import Changes
 from .loading import Loader
 from .options import TrainerOptions
 from .truncated_bptt import Truncation
@@ -71,6 +72,8 @@ class BatchStream:
         How many runs this trainer has come to.
     over
         How many of them were over in the state that was loaded.
+    changes
+        Which changes of parameters between loops the model has already.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class BatchStream:
         self._last_epoch = False
         self.runs = 0
         self.over = 0
+        self.changes = Changes()
         self.between: Callable[[], None] | None = None
         self.follow(plan)
         self._truncation = truncation
@@ -125,31 +129,38 @@ class BatchStream:
     def passes(self) -> bool:
         """Come to the next run; return whether it was over in the state that was loaded."""
         self.runs += 1
+        self.changes.count = 0
         return self.runs <= self.over
+
+    def require_same(self, data: Dataset) -> None:
+        """Refuse other data for the next run, if that goes on in the midst of an epoch.
+
+        Raises
+        ------
+        ValueError
+            They are others.
+        """
+        goes_on = self._resuming and self.runs >= self.over
+        if goes_on and self._begun_with not in (None, data.digest()):
+            must, fix = (
+                "the data must be those of the epoch that the loaded state is from the midst of",
+                "Load the same data, or the state of the end of an epoch.",
+            )
+            raise ValueError(message("Trainer", must, data, fix))
 
     def begin(self, data: Dataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
         options = self._options
         if options.exchange is not None:
             workers.require_rows(options.exchange, self._batch_size, options.samples(len(data)))
+        self.require_same(data)
         resumes = self._resuming
         self._resuming = False
         self.given_out = False
         self.interrupted = False
         if not resumes:
+            self._forget()
             self._first_epoch = self.epoch
-            self.position = 0
-            self._start = 0
-            self._begun_with = None
-            self._samples = None
-            if self._truncation is not None:
-                self._truncation.begin(())
-        elif self._begun_with not in (None, data.digest()):
-            must, fix = (
-                "the data must be those of the epoch that the loaded state is from the midst of",
-                "Load the same data, or the state of the end of an epoch.",
-            )
-            raise ValueError(message("Trainer", must, data, fix))
         self.data = data
         return resumes
 
@@ -170,6 +181,13 @@ class BatchStream:
             left = self.left(epochs) if self.interrupted else left - 1
             self.interrupted = False
 
+    def begin_anew(self) -> None:
+        """Have no runs or changes be passed that were over in the state that was loaded: the script
+        has come to where it is.
+        """
+        self.runs = self.over
+        self.changes.begin_anew()
+
     def is_within_run(self, state: State) -> bool:
         """Return whether a state is of the run that goes on."""
         first: Any = state["first_epoch"]
@@ -185,6 +203,7 @@ class BatchStream:
         """Go on within the run after a state of it was loaded."""
         self._resuming = False
         self.interrupted = True
+        self.changes.begin_anew()
 
     def end(self) -> None:
         """End the run."""
@@ -192,10 +211,30 @@ class BatchStream:
         self.given_out = False
         self.loader.close()
 
+    def leave(self) -> None:
+        """End a run that was left in its midst, unless it goes on from a state that was loaded."""
+        if not self._resuming:
+            self._forget()
+            self.end()
+
+    def _forget(self) -> None:
+        """Be at the beginning of the epoch."""
+        self.position = 0
+        self._start = 0
+        self._begun_with = None
+        self._samples = None
+        if self._truncation is not None:
+            self._truncation.begin(())
+
     @property
     def running(self) -> bool:
         """Whether a run goes on."""
         return self._first_epoch is not None
+
+    @property
+    def come_to_run(self) -> bool:
+        """Whether the script is in the run that goes on, rather than on its way to that."""
+        return self.running and not self._resuming
 
     @property
     def mid_epoch(self) -> bool:
@@ -292,11 +331,13 @@ class BatchStream:
     def of(self, batch: ArrayDataset) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""
         self.given = batch
+        self.changes.note_step()
         return local_batch(batch, self._plan, range(len(batch)), sliced)
 
     def of_arrays(self, x: Array, y: Array) -> LocalBatch:
         """Return this rank's rows of a global batch that is two arrays."""
         self.given = x, y
+        self.changes.note_step()
         start, stop, bounds = self._plan.rows(len(x))
         samples = len(x)
         if stop - start < samples:
@@ -338,10 +379,12 @@ class BatchStream:
         return {
             "epoch": self.epoch,
             "position": self.position,
-            "runs": self.runs,
+            # None of those that were loaded is forgotten before the script has come to it.
+            "runs": max(self.runs, self.over + self._resuming),
             "first_epoch": self._first_epoch,
             "data": self._begun_with,
             "samples": self._samples,
+            **({"changes": self.changes.count} if self.changes.count else {}),
             **{f"windows.{name}": entry for name, entry in truncation.items()},
         }
 
@@ -360,6 +403,7 @@ class BatchStream:
             "first_epoch": optional(integer(0, epoch if epochs.holds(epoch) else None)),
             "runs": integer(0 if state.get("first_epoch") is None else 1),
             "data": TEXT if begun else Entry("None", lambda entry: entry is None),
+            **({"changes": integer(1)} if "changes" in state else {}),
             **{f"windows.{name}": entry for name, entry in truncation.items()},
         }
 
@@ -380,6 +424,7 @@ class BatchStream:
         self._first_epoch = state["first_epoch"]
         self._resuming = self._first_epoch is not None
         self.over = state["runs"] - self._resuming
+        self.changes.known(state, state["runs"])
         self._begun_with = state["data"]
         self._samples = state["samples"]
         self.given_out = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbp import settings, terminal
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
@@ -62,6 +63,10 @@ class Checkpoints(OptionsCallback):
     signal ends at once.
 
     Where ranks do not see one folder, on hosts without a common file system, rank 0 writes all.
+
+    A run that goes on from an older checkpoint leaves those of later steps behind: when its first
+    new one is on the disk, they are moved to `set-aside` beside it, and that is said. None of them
+    counts for `keep_last` and `keep_best`, or is taken by `resume="auto"`, then.
     """
 
     def __init__(
@@ -96,6 +101,8 @@ class Checkpoints(OptionsCallback):
         self.path = None if path is None else path_of(_OWNER, "path", path)
         self._monitor: Monitor | None = None
         self._best = 0
+        # Those of steps that come again.
+        self._left_behind: set[Path] = set()
         if keep_best is not None:
             self._monitor, self._best = _checked(keep_best)
 
@@ -106,12 +113,10 @@ class Checkpoints(OptionsCallback):
             raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
         self._collected = not sees_the_same(path, trainer.comm)
         writers = 1 if self._collected else trainer.comm.size
-        self._writer = Writer(path, trainer.comm, writers, self._prune)
+        self._writer = Writer(path, trainer.comm, writers, self._publish)
         self._folder = path
         self._trainer = trainer
         require_none_of_another_run(trainer, path)
-        if trainer.comm.leads:
-            folder.tidy(path)
         self._since = time.monotonic()
 
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
@@ -126,8 +131,11 @@ class Checkpoints(OptionsCallback):
             self._monitor.begin()
 
     def on_resume(self, trainer: "Trainer") -> None:
+        found = folder.found(self._folder)
+        before = [path for path in found if folder.step_of(path) <= trainer.step_count]
+        self._left_behind = {*found} - {*before}
         if self._monitor is not None:
-            paths = folder.found(self._folder) if trainer.comm.rank == 0 else []
+            paths = before if trainer.comm.rank == 0 else []
             values = [value for path in paths if (value := _best_value(path)) is not None]
             best = np.array([values[-1] if values else self._monitor.best])
             trainer.comm.broadcast(best)
@@ -202,6 +210,7 @@ class Checkpoints(OptionsCallback):
         facts = {
             "epoch": trainer.epoch,
             "best": best,
+            "resumed": _named(trainer.resume),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
         }
@@ -219,6 +228,23 @@ class Checkpoints(OptionsCallback):
         for tell in trainer._hooks.checkpoint_end:
             tell(trainer, trainer.step_count)
         return written
+
+    def _publish(self, new: Path, path: Path) -> None:
+        """Give a checkpoint its name, set those of later steps aside, and remove what shall not
+        stay.
+        """
+        left_behind = [
+            each
+            for each in folder.found(self._folder)
+            if each in self._left_behind or folder.step_of(each) > folder.step_of(path)
+        ]
+        self._left_behind.clear()
+        for each in left_behind:
+            moved = folder.set_aside(each)
+            said = f"Checkpoints: {each} is of a later step than this run has gone on from, and is"
+            terminal.say(terminal.plain(f"{said} {moved} now."))
+        folder.replace(new, path)
+        self._prune()
 
     def _prune(self) -> None:
         """Remove what shall not stay."""
@@ -239,6 +265,11 @@ def _best_value(path: Path) -> float | None:
     except DamagedError:
         return None
     return found if isinstance(found, float) else None
+
+
+def _named(resume: str | Path | None) -> str | None:
+    """Return the path that a run goes on from, None if no path was named."""
+    return None if resume in (None, "auto") else str(Path(str(resume)).expanduser().absolute())
 
 
 def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
@@ -297,6 +328,8 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
         path = run_dir / folder.IN_RUN
         folder.recover(path)
     else:
+        if settings.resumes() and (since := _since(resume, run_dir)):
+            return since
         path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
@@ -315,6 +348,21 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
     if resume != "auto":
         fix = "Name a checkpoint, or a folder that has some, such as that of a run."
         raise ValueError(message("Trainer", "resume must have a checkpoint", str(path), fix))
+    return ""
+
+
+def _since(resume: str | Path, run_dir: Path | None) -> str:
+    """Return the newest whole checkpoint that a run has written since it went on from a path, ""
+    for none: one that begins again goes on from there.
+    """
+    for path in reversed([] if run_dir is None else folder.found(run_dir / folder.IN_RUN)):
+        try:
+            checkpoint = Checkpoint(path)
+            if checkpoint.facts.get("resumed") == _named(resume):
+                checkpoint.require_whole()
+                return str(path.absolute())
+        except DamagedError as damage:
+            print(damage, file=sys.stderr)
     return ""
 
 

@@ -39,6 +39,7 @@ from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
 
+from . import frozen
 from .batch import LocalBatch, local_batch, sliced
 from .callbacks import Callback
 from .finite import is_finite
@@ -187,10 +188,7 @@ def transform_name(transform: Any) -> str:
 def model_facts(model: Module, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
-        "parameters": [
-            f"{name} {parameter.shape} {parameter.dtype}{'' if parameter.trainable else ' frozen'}"
-            for name, parameter in model.named_parameters()
-        ],
+        "parameters": frozen.described(model),
         "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
         "loss": loss if isinstance(loss, Module) else getattr(loss, "__name__", type(loss)),

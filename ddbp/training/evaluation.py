@@ -109,6 +109,7 @@ def evaluate(
     given, is called now and then.
     """
     totals = []
+    known: set[float] = set()
     first, _ = plan.owned(plan.rank)
     for number, rows in enumerate(batches(len(data), batch_size), 1):
         if between is not None and number % _BETWEEN == 0:
@@ -121,7 +122,7 @@ def evaluate(
         weights = () if batch.weights is None else (batch.weights,)
         for place, (name, metric) in enumerate(metrics.items()):
             if metric is None:
-                sums[:, place, 0], divisor = required(loss, "Trainer.evaluate")
+                sums[:, place, 0], divisor = required(loss, "Trainer.evaluate", known)
                 # All ranks know it: that of the first shard has it added.
                 if first == 0:
                     sums[0, place, 1] = len(rows) if divisor is None else divisor

@@ -121,9 +121,19 @@ class FitLoop(StepHook):
         self._validating = False
         self._stream.loader.reset()
 
-    def write_configuration(self, trainer: "Trainer", data: Dataset, epochs: int) -> None:
-        """Write what a run is made of to the folder, if there is one; collective."""
-        facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+    def write_configuration(
+        self, trainer: "Trainer", given: Dataset, data: Dataset, epochs: int
+    ) -> None:
+        """Write what a run on data, as `given`, is made of to the folder, if there is one;
+        collective.
+
+        Raises
+        ------
+        ValueError
+            The run goes on in the midst of an epoch of other data; nothing is written then.
+        """
+        self._stream.require_same(data)
+        facts = trainer.comm.describe() | {"epochs": epochs, "data": given}
         facts["callbacks"] = [type(each).__name__ for each in trainer.callbacks]
         facts["process"] = replay.origin(trainer)
         facts["memory"] = trainer._memory.facts
@@ -149,17 +159,21 @@ class FitLoop(StepHook):
         takes a step on what is computed at once.
         """
         self.validation = validation
+        if (over := self.passed()) is not None:
+            return over
         number = self._stream.runs
-        if self._stream.passes():
-            return self._of_run(number)
+        self._stream.passes()
         goes_on = self._stream.begin(data)
         if not goes_on:
             if self._run >= 0:
                 self._earlier[str(self._run)] = self.history
             self.history = History()
             self._run = number
+            if self._folder is not None and not self._logged:
+                self._folder.clear_models()
             self._begin_epoch()
             trainer.stop = False
+        self._write_records()
         self.running = True
         if self._log is not None:
             self._log.begin(trainer, epochs, steps_per_epoch)
@@ -198,6 +212,16 @@ class FitLoop(StepHook):
             self.running = False
         self._stream.end()
         return self.history
+
+    def passed(self) -> History | None:
+        """Return the records of the next run if it was over in the state that was loaded, and come
+        past it; None if it is to be trained.
+        """
+        number = self._stream.runs
+        if number >= self._stream.over:
+            return None
+        self._stream.passes()
+        return self._of_run(number)
 
     def _of_run(self, number: int) -> History:
         """Return the records of a run that is over."""
@@ -363,6 +387,11 @@ class FitLoop(StepHook):
         self._seen = state["seen"]
         self._seconds = state["seconds"]
         self._validating = False
+        if self.running:
+            self._write_records()
+
+    def _write_records(self) -> None:
+        """Have the folder, if there is one, hold the records so far and no others."""
         if self._folder is not None:
             self._folder.write_metrics(self._logged)
 

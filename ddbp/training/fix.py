@@ -80,7 +80,16 @@ def begin(
         trainer.run_dir = Path(asked["run_dir"] if own else f"{asked['run_dir']}-trainer{number}")
     for each in callbacks:
         if isinstance(each, Callback) and getattr(each, "path", None) is not None:
-            path = Path(cast(Any, each).path)
-            cast(Any, each).path = None if trainer.run_dir is None else trainer.run_dir / path.name
+            cast(Any, each).path = place(trainer, Path(cast(Any, each).path))
     trainer.resume = None
     return callbacks
+
+
+def place(trainer: "Trainer", path: Path) -> Path | None:
+    """Return where what a script would write to a path goes: into the folder of its own, if the run
+    is to be fixed, or nowhere if it has none.
+    """
+    asked = settings.fix()
+    if asked is None or asked["run_dir"] is None:
+        return path
+    return None if trainer.run_dir is None else trainer.run_dir / path.name

@@ -131,6 +131,8 @@ class Fork:
     ----------
     trainer, data, samples, optimizer, changes
         See `Forking.fork`.
+    owner
+        What was called, for errors.
     """
 
     def __init__(
@@ -140,10 +142,12 @@ class Fork:
         samples: int | None,
         optimizer: Optimizer | None,
         changes: dict[str, Any],
+        owner: str = _OWNER,
     ) -> None:
-        checks.has_loss(_OWNER, trainer.loss)
+        checks.has_loss(owner, trainer.loss)
         if hindrance := _hindrance(trainer):
-            raise RuntimeError(message(_OWNER, *hindrance))
+            must, got, fix = hindrance
+            raise RuntimeError(message(owner, f"it {must}", got, fix))
         names = may_change(optimizer or trainer.optimizer)
         if unknown := [name for name in changes if name not in names]:
             must, fix = "changes must be options of a fork", f"They are {', '.join(names)}."
@@ -252,14 +256,15 @@ def _hindrance(trainer: "Trainer") -> tuple[str, str, str] | None:
     group = trainer._update.group
     if trainer._truncation is not None:
         fix = "Leave truncate out to try something."
-        return "a fork needs whole sequences", "truncate=, which cuts them into windows", fix
+        return "needs whole sequences", "truncate=, which cuts them into windows", fix
     if trainer.comm.survives:
-        return "a fork needs ranks that are not replaced", "--survive", "Launch without that."
+        fix = "Start without --survive to try something, and with it to train."
+        return "needs ranks that are not lost or replaced", "--survive", fix
     if trainer.options.exchange is not None:
-        must, got = "a fork needs workers that exchange gradients", "exchange="
+        must, got = "needs workers that exchange gradients", "exchange="
         return must, got, "Leave exchange out to try something."
     if group.batches or group.held:
-        must, got = "a fork must be between two updates", "batches that accumulate"
+        must, got = "must be between two updates", "batches that accumulate"
         return must, got, "Call it in on_step_end, or after a step that has updated."
     return None
 

@@ -1,5 +1,6 @@
 """The records of a run."""
 
+import math
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from typing import Any
@@ -52,4 +53,5 @@ def _curves(history: History) -> str:
 
 
 def _shown(value: Any) -> str:
+    value = math.nan if value is None else value
     return f"{float(value):.4g}" if isinstance(value, float | np.floating) else str(value)

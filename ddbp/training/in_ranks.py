@@ -59,6 +59,9 @@ def fit_in_ranks(trainer: "Trainer", ranks: Any, given: Mapping[str, Any]) -> Hi
     """
     ranks = positive_int(_OWNER, "ranks", ranks, "Leave it out to train in this process.")
     _require(trainer, ranks)
+    if (over := trainer._fit.passed()) is not None:
+        return over
+    trainer._stream.leave()
     with temporary.folder("job") as folder:
         objects.write(_OWNER, made_of(trainer) | {"fit": dict(given)}, folder)
         _write_state(trainer, folder / _BEFORE, 1)
@@ -120,13 +123,15 @@ def made_of(trainer: "Trainer") -> dict[str, Any]:
 
 def _write_state(trainer: "Trainer", path: Path, writers: int) -> None:
     """Write the state of a trainer as a checkpoint; collective."""
-    writer = Writer(path, trainer.comm, writers, lambda: None)
+    writer = Writer(path, trainer.comm, writers)
     writer.write(trainer.step_count, {}, trainer.state(collected=False), background=False)
 
 
 def _begin_anew(trainer: "Trainer") -> None:
-    """Have the next fit be another one than those that its state knows of, which are over."""
-    trainer._stream.runs = trainer._stream.over
+    """Have the next fit come after those that are over in its state, and go on with one that is
+    not.
+    """
+    trainer._stream.begin_anew()
 
 
 # In a rank

@@ -14,12 +14,10 @@ import numpy as np
 from ddbp import written
 from ddbp.comm.agreement import in_words
 from ddbp.reduction.replicate import Replica
-from ddbp.snapshot import TEXT, Entry, Schema, State, listing
+from ddbp.snapshot import TEXT, Entry, Schema, State
 from layers import Module, Parameter, Rule, rules
 from layers import State as ModelState
 from layers.errors import message
-
-from .refusals import ANEW
 
 _FIX = 'Write rule="feedback_alignment", or rule=FeedbackAlignment(seed=1), see layers.rules.'
 
@@ -143,23 +141,14 @@ class RuleState:
         return {"is": self._is, "learned": self._learned, "names": sorted(arrays), **arrays}
 
     def state_schema(self, state: State) -> Schema:
-        """Return what `load_state` takes.
-
-        Raises
-        ------
-        ValueError
-            The state is of a rule that has other parameters.
-        """
-        there = state.get("is", "none")
-        if self._is != there and self._learned != state.get("learned", []):
-            must = f"the state must be of a rule with the parameters of {self._is}"
-            raise ValueError(message("Trainer.load_state", must, there, ANEW))
+        """Return what `load_state` takes: a state of the same parameters, or none."""
         if not state:
             return {}
         numbers = Entry("an array of floating numbers", _is_floating)
         arrays = sorted(state.keys() - {"is", "learned", "names"})
         named = Entry("the names of the arrays", lambda entry: entry == arrays)
-        learned = listing(TEXT)
+        kind = f"the parameters that {self._is} learns, {self._learned}"
+        learned = Entry(kind, lambda entry: entry == self._learned)
         return {"is": TEXT, "learned": learned, "names": named, **dict.fromkeys(arrays, numbers)}
 
     def load_state(self, state: State) -> None:

@@ -1,7 +1,7 @@
 """The exponential moving average of the weights."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .callbacks import OptionsCallback, Record
-from .modify import modify_parameters
+from .modify import modified, modify_parameters
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _OWNER = "ExponentialMovingAverage"
+_Modifying = Callable[["Trainer"], AbstractContextManager[bool]]
 
 
 class ExponentialMovingAverage(OptionsCallback):
@@ -139,11 +140,11 @@ class ExponentialMovingAverage(OptionsCallback):
         ...     ddbp.save_parameters(trainer.model, "average.safetensors")
         """
         kept = {name: p.value.copy() for name, p in trainer.model.named_parameters()}
-        self.apply(trainer)
+        self._apply(trainer, modified)
         try:
             yield
         finally:
-            trainer.recovered(_set_parameters, trainer, kept)
+            trainer.recovered(_set_parameters, trainer, kept, modified)
 
     def apply(self, trainer: "Trainer") -> None:
         """Set the parameters to the averages; collective.
@@ -153,11 +154,14 @@ class ExponentialMovingAverage(OptionsCallback):
         RuntimeError
             There has been no update yet, or another trainer has been made with this callback since.
         """
+        self._apply(trainer, modify_parameters)
+
+    def _apply(self, trainer: "Trainer", modifying: _Modifying) -> None:
         if self._part is not trainer.partition or not self.updates:
             must, fix = "there must be an average", "Pass it to Trainer in callbacks=, and train."
             raise RuntimeError(message(_OWNER, must, f"{self.updates} updates", fix))
         average = trainer.recovered(lambda: trainer.partition.to_named(self._average))
-        trainer.recovered(_set_parameters, trainer, average)
+        trainer.recovered(_set_parameters, trainer, average, modifying)
 
     def state(self) -> dict[str, Any]:
         assert self._part is not None
@@ -173,8 +177,8 @@ class ExponentialMovingAverage(OptionsCallback):
         self._part.from_named(self._average, state)
 
 
-def _set_parameters(trainer: "Trainer", values: Mapping[str, Array]) -> None:
-    with modify_parameters(trainer) as mine:
+def _set_parameters(trainer: "Trainer", values: Mapping[str, Array], modifying: _Modifying) -> None:
+    with modifying(trainer) as mine:
         if mine:
             for name, parameter in trainer.model.named_parameters():
                 if name in values:

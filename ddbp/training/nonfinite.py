@@ -334,7 +334,7 @@ class Guard:
         if trainer.comm.leads:
             terminal.say(f"{error} {done}")
             line = {"step": trainer.step_count, **self.counts(), "error": str(error), "done": done}
-            trainer._fit.note(json.dumps(line))
+            trainer._fit.note(terminal.json_line(line))
 
     # State
 

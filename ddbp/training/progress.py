@@ -78,17 +78,16 @@ class _Bar:
     """A line for each epoch on a terminal, and below them a bar."""
 
     def begin(self, steps: int, done: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self._live: Any = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._live: Any = Bar(*columns, console=terminal.console(errors=True), transient=True)
         self._live.start()
         self._task = self._live.add_task("first step", total=steps, completed=done)
         self._shown = time.monotonic()

@@ -53,9 +53,10 @@ def lr_find(
     Raises
     ------
     ValueError
-        A rate or the number of steps is out of range.
+        A rate or the number of steps is out of range; the trainer has no loss.
     RuntimeError
-        The trainer cuts sequences into windows, has no loss, or cannot be forked otherwise.
+        The trainer cuts sequences into windows, workers train apart, batches accumulate, or ranks
+        survive each other.
     """
     given: Any = trainer
     if not isinstance(given, Trainer):
@@ -73,7 +74,7 @@ def lr_find(
     begins = trainer.optimizer.members[0].steps
     rise = _Rise(Exponential(lowest, factor=highest / lowest, steps=steps - 1), begins)
     changes = {"schedule": rise, **_groups(trainer.optimizer, rise)}
-    losses = Fork(trainer, data, None, None, changes).run(steps, _diverges)
+    losses = Fork(trainer, data, None, None, changes, _OWNER).run(steps, _diverges)
     return RateRange([rise.rate(begins + step) for step in range(len(losses))], losses)
 
 

@@ -26,7 +26,7 @@ from layers.checks import positive_int
 from layers.errors import message
 
 from . import snapshots
-from .batch_stream import taped
+from .batch_stream import BatchStream, taped
 from .keeping import Keeper
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Recovering:
     """What a trainer offers to what is collective beside its steps."""
 
     _recovery: "Recovery | None"
+    _stream: BatchStream
     step_count: int
 
     def steps(self, count: int) -> Iterator[int]:
@@ -68,7 +69,8 @@ class Recovering:
         ...     trainer.train_step(*batch_of(step))
         """
         count = positive_int("Trainer.steps", "count", count)
-        with nullcontext() if self._recovery is None else self._recovery.loop_of_steps():
+        recovering = nullcontext() if self._recovery is None else self._recovery.loop_of_steps()
+        with self._stream.changes.loop(), recovering:
             while self.step_count < count:
                 yield self.step_count
                 if self._recovery is not None:
@@ -289,6 +291,7 @@ class Recovery:
                 parts[name].load_state(state.part(name))
             trainer.step_count = state.part("trainer")["step_count"]
             trainer._stream.over = (keeper.kept.where + 1) // 2 - 1
+            trainer._stream.changes.known(state.part("stream"), keeper.kept.where // 2)
 
     def _take_over(self, keeper: Keeper) -> None:
         """Go on from the state that those before have kept."""

@@ -11,7 +11,7 @@ GOT = "; got "
 not, and they keep their traceback.
 """
 ANEW = (
-    "Make the trainer alike, or begin a new run, in a folder of its own, from the parameters: `ddbp"
+    "Make the trainer alike, or begin a new run from the parameters, in a folder of its own: `ddbp"
     " checkpoint export RUN` writes model.safetensors, and load_parameters(model,"
     ' "model.safetensors"), before the trainer is made, or --parameters model.safetensors reads it.'
 )

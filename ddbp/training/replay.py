@@ -25,6 +25,7 @@ from ddbp.instruments.instruments import Instruments
 from ddbp.instruments.recording import Recording
 from ddbp.observers import replay_command
 from ddbp.optim.clipping import NotFiniteError
+from ddbp.terminal import json_line
 from layers import Call, Module, Tape, TapeHook
 from layers.errors import message
 from layers.kernels.cache_folder import opened
@@ -33,6 +34,7 @@ from layers.types import Array
 from .callbacks import Callback
 from .checkpoints import Checkpoints
 from .nonfinite import Rollback
+from .run_log import keep_steps
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -254,7 +256,7 @@ class Replayed(Callback, TapeHook):
                 "shards": trainer.options.shards,
                 **_measured(self._instruments.recording, self._step),
             }
-            (self._folder / RESULT).write_text(json.dumps(facts))
+            (self._folder / RESULT).write_text(json_line(facts))
         trainer.comm.all_gather(np.zeros(1))
         raise SystemExit(0)
 
@@ -297,14 +299,19 @@ class StepDigests(Callback):
             must, fix = "digests must have a folder", "Pass run_dir= to Trainer."
             raise ValueError(message("StepDigests", must, None, fix))
         self._path = trainer.run_dir / DIGESTS
-        if trainer.comm.leads and trainer.resume is None:
-            self._path.write_text("")
+        self._resumed = False
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        self._resumed = True
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if trainer.comm.leads:
+            if self._resumed:
+                keep_steps(self._path, range(step - 1))
+                self._resumed = False
             line = {"step": step - 1, "loss": loss, "sha256": trainer.parameters_sha256()}
             with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json_line(line) + "\n")
 
 
 def recorded_digest(run: Path, step: int) -> str | None:

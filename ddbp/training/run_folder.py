@@ -17,6 +17,7 @@ from ddbp import files
 from ddbp.architecture.description import architecture
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
+from ddbp.terminal import json_line, json_text
 from layers import Module
 from layers.errors import Renamed, message
 from layers.kernels.cache_folder import opened
@@ -26,6 +27,7 @@ from .paths import path_of
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _OF_ONE_RUN = (
     "architecture.json",
+    "digests.jsonl",
     "findings.jsonl",
     "instruments/[0-9]*.npz",
     "instruments/layers.json",
@@ -34,10 +36,13 @@ _OF_ONE_RUN = (
     "samples.npz",
     "status.json",
     "steps.jsonl",
+    "trace.json",
 )
 """What a run leaves beside its configuration, records and parameters, which the next one writes
 over.
 """
+_MODELS = ("model.ddbp", "model.safetensors")
+"""What a run leaves when it comes to its end, of which others take its model."""
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
 
@@ -47,8 +52,9 @@ class RunFolder:
     the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left
     out an update or gone back, as numbers were not finite.
 
-    Before training begins, whatever cannot be written is an error. After that training goes on:
-    records wait for the next epoch, and parameters go to the temporary folder, with a warning.
+    What it holds of another run stays until this one is accepted: see `clear`. Before training
+    begins, whatever cannot be written is an error. After that training goes on: records wait for
+    the next epoch, and parameters go to the temporary folder, with a warning.
 
     Parameters
     ----------
@@ -69,14 +75,24 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path) as file:
                 file.write(bytes(_LEAST))
-            (self.path / "metrics.jsonl").write_text("")
         except OSError as error:
             raise self._refusal(error) from error
 
     def clear(self) -> None:
-        """Remove what only another run can have left."""
+        """Remove what only another run can have left, but for its model, and its records."""
         try:
-            for pattern in _OF_ONE_RUN:
+            (self.path / "metrics.jsonl").write_text("")
+        except OSError as error:
+            raise self._refusal(error) from error
+        self._remove(_OF_ONE_RUN)
+
+    def clear_models(self) -> None:
+        """Remove the model of another run, as the first step of this one is about to be taken."""
+        self._remove(_MODELS)
+
+    def _remove(self, patterns: Sequence[str]) -> None:
+        try:
+            for pattern in patterns:
                 for path in self.path.glob(pattern):
                     path.unlink()
         except OSError as error:
@@ -84,9 +100,8 @@ class RunFolder:
 
     def write_configuration(self, facts: dict[str, Any]) -> None:
         """Write config.json."""
-        self._replace(
-            "config.json", json.dumps({"command": sys.argv, **facts}, indent=2, default=str) + "\n"
-        )
+        text = json_text({"command": sys.argv, **facts}, indent=2, default=str)
+        self._replace("config.json", text + "\n")
 
     def write_architecture(self, model: Module) -> None:
         """Write architecture.json, of which `ddbp export` makes the model again; nothing of a model
@@ -100,7 +115,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, after those that could not be written before."""
-        self._waiting.append(json.dumps(record) + "\n")
+        self._waiting.append(json_line(record) + "\n")
         path, lines = self.path / "metrics.jsonl", "".join(self._waiting).encode()
         try:
             with path.open("ab", buffering=0) as file:
@@ -128,7 +143,7 @@ class RunFolder:
     def write_metrics(self, records: Sequence[dict[str, Any]]) -> None:
         """Write metrics.jsonl anew."""
         self._waiting.clear()
-        self._replace("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        self._replace("metrics.jsonl", "".join(json_line(record) + "\n" for record in records))
 
     def write_parameters(self, model: Module) -> None:
         """Write model.safetensors; to a new folder for temporary files where it has no room here.

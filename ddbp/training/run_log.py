@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp import files
 from ddbp.comm import processes
+from ddbp.terminal import json_text
 from layers.kernels.cache_folder import opened
 
 from .signals import RunSaved
@@ -25,7 +26,7 @@ _STATUS = "status.json"
 _PER_OCTAVE = 9
 """Of steps 2^k to 2^(k + 1) so many binary digits are told apart: 512 lines, all steps before."""
 _LINE = '{"step": %d, "loss": %r, "low": %r, "high": %r, "learning_rate": %r, "time": %.3f}\n'
-"""As `json` would write it, in a tenth of the time."""
+"""As `json_line` would write it, in a tenth of the time."""
 _INTERVAL = 1.0
 """Seconds from one writing to the next."""
 
@@ -45,6 +46,16 @@ def status(folder: Path) -> str | None:
     except (OSError, RecursionError, ValueError):
         return None
     return str(facts.get("status")) if isinstance(facts, dict) else None
+
+
+def keep_steps(path: Path, steps: range) -> None:
+    """Have a file of lines of JSON hold those of these steps only: the others come again."""
+    kept: list[bytes] = []
+    with suppress(OSError), opened(path) as file:
+        lines = file.readall().splitlines(keepends=True) if steps else []
+        kept = [line for line in lines if _step_of(line) in steps]
+    with suppress(OSError), files.whole(path) as place:
+        place.write_bytes(b"".join(kept))
 
 
 class RunLog:
@@ -92,23 +103,13 @@ class RunLog:
         self._lines.clear()
         self._begin_line()
         if trainer.comm.leads:
-            self._keep_until(trainer.step_count)
+            keep_steps(self._path, range(1, trainer.step_count + 1))
             self._write_status()
 
     def follow(self, trainer: "Trainer") -> None:
         """Go on with other ranks, perhaps on this one."""
         if self._status:
             self._start(trainer)
-
-    def _keep_until(self, step: int) -> None:
-        """Leave out the lines of steps that come again."""
-        kept: list[bytes] = []
-        with suppress(OSError):
-            with opened(self._path) as file:
-                lines = file.readall().splitlines(keepends=True)
-            kept = [line for line in lines if 0 < _step_of(line) <= step] if step else []
-        with suppress(OSError):
-            self._path.write_bytes(b"".join(kept))
 
     @property
     def _path(self) -> Path:
@@ -128,8 +129,9 @@ class RunLog:
         numbers = (self._total / self._losses, self._low, self._high, trainer.optimizer.rate)
         line = _LINE % (step, *map(float, numbers), time.time())
         self._begin_line()
-        # Where a number is not finite, as `json` writes it.
-        self._lines.append(line.replace("nan", "NaN").replace("inf", "Infinity"))
+        for number in ("nan", "-inf", "inf"):
+            line = line.replace(number, "null")
+        self._lines.append(line)
         if time.monotonic() - self._written > _INTERVAL:
             self._flush()
 
@@ -172,16 +174,16 @@ class RunLog:
     def _write_status(self) -> None:
         self._status["written"] = _now()
         with suppress(OSError), files.whole(self._folder / _STATUS) as place:
-            place.write_text(json.dumps(self._status, indent=2) + "\n")
+            place.write_text(json_text(self._status, indent=2) + "\n")
 
 
 def _step_of(line: bytes) -> int:
-    """Return the step of a line, 0 of one that is not whole."""
+    """Return the step of a line, -1 of one that is not whole."""
     try:
         step = json.loads(line)["step"]
     except (LookupError, RecursionError, TypeError, ValueError):
-        return 0
-    return step if type(step) is int and line.endswith(b"\n") else 0
+        return -1
+    return step if type(step) is int and line.endswith(b"\n") else -1
 
 
 def _now() -> str:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numba
 
 import layers
-from ddbp import compression, settings, terminal
+from ddbp import compression, settings, terminal, written
 from ddbp.checkpoint.folder import IN_RUN, found
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import advise_other_cores, use_one_thread
@@ -39,6 +39,7 @@ from layers.precision import PRECISIONS
 
 from . import learning, nonfinite, run_log
 from .checkpoints import Checkpoints
+from .fix import place
 from .options import TrainerOptions
 from .refusals import start
 from .regression import linear_fit, root_mean_square, root_mean_square_errors
@@ -409,12 +410,13 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
     if trainer.comm.leads:
         line = terminal.json_line(result)
         print(line, flush=True)
-        if options.json:
+        path = place(trainer, options.json) if options.json else None
+        if path is not None:
             try:
-                options.json.write_text(line + "\n")
+                path.write_text(line + "\n")
             except OSError as error:
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
-                got = f"{options.json}: {error.strerror}"
+                got = f"{path}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
     nonfinite.require_finite_end("script.finish", result.get("metrics", {}))
 
@@ -451,16 +453,14 @@ def _shards(text: str) -> int | str:
 @wording("script.positive_int")
 def positive_int(text: str) -> int:
     """Return the positive integer in a flag's `text`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer; got {text!r}")
-    return int(text)
+    return _integer(text, 1, "a positive integer")
 
 
 @wording("script.positive_float")
 def positive_float(text: str) -> float:
     """Return the positive finite number in a flag's `text`."""
     try:
-        value = float(text)
+        value = written.real(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
@@ -469,9 +469,18 @@ def positive_float(text: str) -> float:
 
 
 def _non_negative_int(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer from 0; got {text!r}")
-    return int(text)
+    return _integer(text, 0, "an integer from 0")
+
+
+def _integer(text: str, least: int, kind: str) -> int:
+    """Return the integer in a flag's `text`, which must be of a kind."""
+    try:
+        value = written.integer(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {kind}; got {text!r}")
+    return value
 
 
 def output_file(text: str) -> Path:

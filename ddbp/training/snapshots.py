@@ -17,7 +17,7 @@ from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, Sto
 from layers.errors import message
 from layers.types import Array
 
-from . import checks, learning
+from . import checks, frozen, learning
 from .callbacks import Callback
 from .refusals import ANEW
 
@@ -69,8 +69,8 @@ class Continuing:
         return cast(Snapshot, trainer.recovered(lambda: at_once(trainer, parts(trainer))))
 
     def load_state(self, state: Snapshot) -> None:
-        """Go on from the state of a trainer that was made alike, on any number of ranks;
-        collective.
+        """Go on from the state of a trainer that was made alike, but for its `resume_options`, on
+        any number of ranks; collective.
 
         The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
         next one, which must be asked for as many epochs. A loop that was begun before is refused
@@ -89,8 +89,8 @@ class Continuing:
         """
         trainer: Any = self
         checks.between_runs(trainer._fit.running)
-        self._load(state)
-        trainer._stream.runs = trainer._stream.over
+        self._load(state, trainer._differing)
+        trainer._stream.begin_anew()
 
     def _go_on(self, state: Snapshot) -> None:
         """Go on from the state of a checkpoint."""
@@ -102,7 +102,9 @@ class Continuing:
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         trainer: Any = self
         trainer._follow()
-        load(trainer, parts(trainer), state, differing)
+        _require_same(trainer, state)
+        with frozen.as_in(trainer, state):
+            load(trainer, parts(trainer), state, differing)
         trainer._update.batches = 0
         trainer._last_begun = -1
 
@@ -160,19 +162,14 @@ def load(
     snapshot: Snapshot,
     differing: Sequence[str] = (),
 ) -> None:
-    """Have a trainer and its parts go on from a snapshot, if it fits; collective. The facts that
-    are named by `differing` may be others.
+    """Have a trainer and its parts go on from a snapshot, the same on all ranks, if it fits;
+    collective. The facts that are named by `differing` may be others.
 
     Raises
     ------
-    TypeError
-        It is no snapshot.
     ValueError
         It is of another version, of another model or of other options, or not whole.
-    CommunicationError
-        Ranks have different ones.
     """
-    _require_snapshot(snapshot)
     _require_fitting(trainer, parts, snapshot, differing)
     load_shared(parts, snapshot)
     load_own(trainer, parts, snapshot)
@@ -242,14 +239,19 @@ def _require_snapshot(given: Any) -> None:
             raise TypeError(message(_OWNER, must, repr(entry), _WHOLE)) from error
 
 
+def _require_same(trainer: "Trainer", given: Any) -> None:
+    """Refuse what is no snapshot, or not the same on all ranks; collective."""
+    _require_snapshot(given)
+    same = {"state to load": given.digest()}
+    require_agreement(trainer.comm, same, "Every rank loads the whole of the same state.")
+
+
 def _require_fitting(
     trainer: "Trainer",
     parts: Mapping[str, Stateful],
     snapshot: Snapshot,
     differing: Sequence[str],
 ) -> None:
-    same = {"state to load": snapshot.digest()}
-    require_agreement(trainer.comm, same, "Every rank loads the whole of the same state.")
     version = snapshot.values.get("snapshot.version")
     if version != VERSION:
         must, fix = (

@@ -429,7 +429,7 @@ class Trainer(
         steps = windows * self.options.steps(len(data))
         if self.comm.leads:
             workers.warn_if_seldom(self.options, len(data), epochs)
-        self._fit.write_configuration(self, dataset, epochs)
+        self._fit.write_configuration(self, dataset, data, epochs)
         with self._signals:
             return self._fit.run(self, self._train, data, epochs, steps, validation)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .call import Call
     from .value import Value
 
+_KNOWN = 64
+"""So many numbers of losses are remembered: one may have other numbers in each batch."""
+
 
 def of(value: "Value") -> BatchSum | None:
     """Return what a value is the mean of, None if it is no share of a whole."""
@@ -40,8 +43,11 @@ def of(value: "Value") -> BatchSum | None:
     return call.batch_sum
 
 
-def required(value: "Value", owner: str) -> BatchSum:
+def required(value: "Value", owner: str, known: set[float] | None = None) -> BatchSum:
     """Return what a loss is the mean of; that of a whole batch which is one shard may be any value.
+
+    `known` are numbers of the losses of other batches, which are no counts of this batch's samples;
+    those of this loss are added.
 
     Raises
     ------
@@ -68,14 +74,14 @@ def required(value: "Value", owner: str) -> BatchSum:
         )
         raise ValueError(message(owner, must, repr(value.call or value), fix))
     if tape.rows != tape.samples:
-        _require_global(owner, value)
+        _require_global(owner, value, set() if known is None else known)
     terms = _terms(value)
     if len(tape.shares) > len(terms):
         _require_independent(owner, terms, tape.shares)
     return found
 
 
-def _require_global(owner: str, value: "Value") -> None:
+def _require_global(owner: str, value: "Value", known: set[float]) -> None:
     """Refuse a sum over the batch that is divided by the number of this rank's rows or elements."""
     tape = value.tape
     rows, samples = tape.rows, tape.samples or tape.rows
@@ -83,11 +89,13 @@ def _require_global(owner: str, value: "Value") -> None:
     while left:
         call, divisors, sizes = left.pop()
         if call is None or not (call.reported or type(call.layer) in _ELEMENTWISE):
-            own = [x for x in divisors if _is_one_of(x, sizes)]
+            own = [x for x in divisors if x not in known and _is_one_of(x, sizes)]
             if own and not any(_is_one_of(x * rows / samples, sizes) for x in divisors):
                 must = "a sum over the batch must not be divided by this rank's number of samples"
                 fix = "Write .mean() in place of .sum(), or divide by batch.samples."
                 raise ValueError(message(owner, must, f"a division by {own[0]:.6g}", fix))
+            if len(known) < _KNOWN:
+                known.update(divisors)
             continue
         values = _values(call)
         if type(call.layer) is Divide:
@@ -112,7 +120,7 @@ def _is_number(x: Any) -> bool:
 
 def _is_one_of(x: float, sizes: set[int]) -> bool:
     """Return whether x is a size, up to rounding."""
-    return any(abs(x / size - 1) < 1e-6 for size in sizes)
+    return any(abs(x - size) < 1e-6 * size for size in sizes)
 
 
 def _terms(value: "Value") -> "dict[int, Call]":

@@ -29,10 +29,14 @@ from typing import Any
 from lib import harness
 
 from faults.jobs import LIMIT, Outcome, Runner
-from faults.plan import MEANING, RANKS, WAYS, Job, Schedule
+from faults.plan import MEANING, MISSED, RANKS, WAYS, Job, Schedule
 
 SHARE = {"alone": 0.45, "restart": 0.22, "survive": 0.31, "hosts": 0.02}
 """The share of each mode in the faults."""
+MOST_MISSED = 0.05
+"""So many of the faults that are drawn, or one, may find nothing to happen to, as no checkpoint
+that could be damaged; of those that are replayed none. What did not happen was not survived.
+"""
 PER_JOB = {"alone": 8, "restart": 6, "survive": 10, "hosts": 4}
 
 _RUNNER: list[Runner] = []
@@ -90,7 +94,7 @@ def in_mounts_of_its_own() -> None:
 
 
 def main() -> int:
-    """Run jobs; return 1 if one has come to a bad end."""
+    """Run jobs; return 1 if one has come to a bad end, or too few faults have happened."""
     in_mounts_of_its_own()
     parser = harness.arguments(str(__doc__).splitlines()[0], None)
     parser.add_argument("--seed", type=int, default=0)
@@ -127,6 +131,8 @@ def main() -> int:
                 campaign.add(job, outcome)
                 said = f"{len(campaign.results)}/{len(jobs)} {outcome.seconds:5.1f} s"
                 print(f"{said} {outcome.verdict}: {job}", flush=True)
+                for fault in outcome.missed:
+                    print(f"{MISSED}: {fault}", flush=True)
                 if outcome.detail:
                     print(outcome.detail, flush=True)
     finally:
@@ -164,16 +170,24 @@ class Campaign:
         harness.write(self._options.json, self._machine, self.rows(), **self.summary())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return how often each fault has happened in each mode, and what came of the runs."""
+        """Return how often each fault has happened in each mode, and what came of the runs; and how
+        often it has not.
+        """
         found: dict[tuple[str, str, str], Counter[str]] = {}
         for job, outcome in self.results:
-            for fault in outcome.happened:
-                place = job.mode, job.way, fault.name
-                found.setdefault(place, Counter())[outcome.verdict] += 1
+            told = ((outcome.verdict, outcome.happened), (MISSED, outcome.missed))
+            for verdict, faults in told:
+                for fault in faults:
+                    place = job.mode, job.way, fault.name
+                    found.setdefault(place, Counter())[verdict] += 1
         return [
             {"mode": mode, **({"way": way} if way else {}), "fault": name, **verdicts}
             for (mode, way, name), verdicts in sorted(found.items())
         ]
+
+    @property
+    def _missed(self) -> int:
+        return sum(len(outcome.missed) for _, outcome in self.results)
 
     def summary(self) -> dict[str, Any]:
         """Return what is known of all jobs together."""
@@ -186,6 +200,7 @@ class Campaign:
         return {
             "seed": self._options.seed,
             "faults": sum(len(outcome.happened) for _, outcome in self.results),
+            "missed": self._missed,
             "runs": len(self.results),
             "starts": sum(outcome.starts for _, outcome in self.results),
             "seconds": round(time.monotonic() - self._began),
@@ -211,7 +226,12 @@ class Campaign:
         print({name: value for name, value in summary.items() if name != "failures"})
         for failure in summary["failures"]:
             print(f"{failure['verdict']}: --replay {failure['job']!r}")
-        return int(bool(summary["failures"]) or not self.results)
+        drawn = summary["faults"] + summary["missed"]
+        most = 0 if self._options.replay else max(1, int(MOST_MISSED * drawn))
+        few = summary["missed"] > most or not summary["faults"]
+        if few:
+            print(f"{MISSED}: {summary['missed']} of {drawn}, of which {most} may")
+        return int(bool(summary["failures"]) or few or not self.results)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from ddbp import files
+from ddbp.checkpoint.folder import write_arrays
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
@@ -30,6 +32,17 @@ def test_what_fails_leaves_the_file_as_it_was_and_nothing_of_itself(tmp_path):
         interrupted()
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_file_is_for_whom_new_files_are_whatever_writes_it(tmp_path, mask):
+    path = tmp_path / "model.safetensors"
+    before = os.umask(mask)
+    try:
+        write_arrays(path, {"w": np.zeros(3)})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 
 
 def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):

@@ -2,8 +2,10 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from ddbp import terminal
 
@@ -39,3 +41,24 @@ def test_live_line_needs_a_terminal_that_shows_it(monkeypatch, encoding, live):
 def test_a_line_of_json_has_null_for_what_is_not_finite():
     facts = {"a": [1.5, float("nan"), (float("-inf"),)], "b": {"c": float("inf"), "d": "nan"}}
     assert terminal.json_line(facts) == '{"a": [1.5, null, [null]], "b": {"c": null, "d": "nan"}}'
+
+
+def test_a_console_shows_brackets_and_colons_as_they_are(capsys):
+    table = Table("[/head]", ":smile:")
+    table.add_row("[/b]", "[red]x :smile:")
+    terminal.console().print(table)
+    terminal.console(errors=True).print("[/b] :smile:")
+    out, err = capsys.readouterr()
+    for each in ("[/head]", "[/b]", "[red]x :smile:"):
+        assert each in out
+    assert err == "[/b] :smile:\n"
+
+
+def test_all_consoles_are_made_in_one_place():
+    package = Path(terminal.__file__).parent
+    found = [
+        path.name
+        for path in package.rglob("*.py")
+        if "rich.console import Console" in path.read_text() or "rich.markup" in path.read_text()
+    ]
+    assert found == ["terminal.py"]

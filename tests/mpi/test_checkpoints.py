@@ -42,6 +42,31 @@ def test_signal_to_one_rank_has_all_save_and_end(
     assert [differences(result, undisturbed) for result in results] == [[]] * after
 
 
+def test_run_that_changes_freezes_and_thaws_goes_on_wherever_it_was(
+    run_alone, run_ranks, run_python, tmp_path
+):
+    expected = run_alone(PROGRAM, tmp_path / "whole", "--changes")
+    # Steps 0 to 4 are those of the first fit, 5 to 9 those of the epoch with a frozen layer.
+    run = tmp_path / "run", "--changes"
+    for step in (2, 7, 12):
+        run_ranks(2, PROGRAM, *run, "--signal", "SIGUSR1", 1, step)
+    results = run_ranks(3, PROGRAM, *run)
+    assert [differences(result, expected) for result in results] == [[]] * 3
+    program = Path(__file__).parent / "programs" / PROGRAM
+    # Who replaces a rank may come too late to say anything.
+    for number, (ranks, option) in enumerate([(2, []), (1, ["--survive"])]):
+        written = tmp_path / str(number)
+        written.mkdir()
+        ended = run_python(
+            *("-m", "ddbp", "launch", *option, "-n", 2, "--max-restarts", 2, program),
+            *(written, written / "run", "--changes", "--signal", "SIGKILL", 1, 8),
+            timeout=300,
+        )
+        assert ended.status == 0, ended.err
+        found = [differences(each, expected) for each in arrays(written, ranks)]
+        assert found == [[]] * ranks, ended.err
+
+
 def test_signal_in_the_midst_of_a_group_has_its_update_saved(run_alone, run_ranks, tmp_path):
     group = ("--accumulate", 2)
     expected, run = run_alone(PROGRAM, tmp_path / "whole", *group), tmp_path / "run"

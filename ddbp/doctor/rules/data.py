@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ddbp.doctor.chart import Chart
+from ddbp.doctor.guess import counted, weighed
 from ddbp.doctor.rule import Evidence, rule
 
 _ENTROPY, _OF_SEQUENCES = 0.2, 0.5
@@ -37,13 +38,18 @@ def imbalance(chart: Chart) -> Evidence | None:
     data = chart.training
     if data is None or not chart.of_classes or not data.classes or chart.weighted:
         return None
-    if data.classes == 1:
+    shares = weighed(chart.loss, *counted(chart.loss, data.labels, data.counts))
+    shares = shares[shares > 0]
+    if not len(shares):
+        return None
+    most = float(shares.max())
+    if len(shares) == 1:
         return Evidence("all labels are the same", numbers={"most": 1.0, "entropy": 0.0})
-    share = data.entropy / math.log(data.classes)
+    share = float(-(shares * np.log(shares)).sum()) / math.log(len(shares))
     if share >= (_OF_SEQUENCES if data.several else _ENTROPY):
         return None
-    text = f"{data.most:.0%} of the labels are the same, of {data.classes}"
-    numbers = {"most": data.most, "entropy": share}
+    text = f"{most:.0%} of the labels are the same, of {len(shares)}"
+    numbers = {"most": most, "entropy": share}
     if data.several:
         return Evidence(text, numbers=numbers)
     return Evidence(text, numbers=numbers, changes={"class_weight": "balanced"})
@@ -54,9 +60,11 @@ def imbalance(chart: Chart) -> Evidence | None:
     "Standardise the inputs: x = (x - mean) / std, both of the training data.",
 )
 def inputs_not_normalised(chart: Chart) -> Evidence | None:
-    """The inputs are large or tiny, and no layer normalises them."""
+    """The inputs are large or tiny, and so is what reaches the first weights."""
     data = chart.training
-    if data is None or chart.normalises_inputs or not (data.rms > _RMS or 0 < data.rms < _TINY):
+    if data is None or chart.normalises_inputs:
+        return None
+    if not all(rms > _RMS or 0 < rms < _TINY for rms in (data.rms, chart.input_rms)):
         return None
     return Evidence(
         f"the root mean square of the inputs is {data.rms:.3g}", numbers={"rms": data.rms}
@@ -68,9 +76,11 @@ def inputs_not_normalised(chart: Chart) -> Evidence | None:
     "Standardise the targets: y = (y - mean) / std, and undo that when you predict.",
 )
 def targets_not_scaled(chart: Chart) -> Evidence | None:
-    """Targets of a squared error are large."""
+    """Targets of a squared error are large, and so must be what the last layer puts out."""
     data = chart.training
     if data is None or not chart.of_squares or not data.target_rms > _OF_TARGETS:
+        return None
+    if chart.asked is not None and not chart.asked > _OF_TARGETS:
         return None
     text = f"the root mean square of the targets is {data.target_rms:.3g}"
     return Evidence(text, numbers={"rms": data.target_rms})

@@ -79,7 +79,7 @@ def underflows(chart: Chart) -> Evidence | None:
         share = float(np.median(lost))
         return Evidence(f"{share:.0%} of the gradient's numbers become 0", numbers={"share": share})
     columns = chart.weight_columns
-    if not columns or chart.recent < _LEARNT * chart.base:
+    if not columns or chart.left < _LEARNT:
         return None
     # The first bin: zeros, and what is below all powers of two that are counted. Of all steps, as
     # schedules may end, or begin, with a rate of next to nothing.

@@ -65,7 +65,7 @@ def never_changes(chart: Chart) -> Evidence | None:
 )
 def mostly_frozen(chart: Chart) -> Evidence | None:
     """Most of the weights are frozen, and little is learnt in two epochs and half of the run."""
-    if not (chart.late and chart.recent > _LITTLE * chart.base):
+    if not (chart.late and chart.left > _LITTLE):
         return None
     layers = {id(layer): layer for stage in chart.stages for layer in stage.layers}
     weights = [

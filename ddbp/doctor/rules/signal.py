@@ -24,11 +24,10 @@ def _gains(chart: Chart) -> np.ndarray:
     """Return the sizes of the input and of what each layer of the chain puts out in the first
     recorded step; empty if they are not known.
     """
-    data = chart.training
-    if data is None or not data.rms > 0 or not chart.from_beginning:
+    if not chart.input_rms > 0 or not chart.from_beginning:
         return np.zeros(0)
     sizes = chart.values("activation_norm")[0, chart.chain].astype(np.float64)
-    return np.array([data.rms, *sizes])
+    return np.array([chart.input_rms, *sizes])
 
 
 @rule(
@@ -37,7 +36,7 @@ def _gains(chart: Chart) -> np.ndarray:
 )
 def attention_saturated(chart: Chart) -> Evidence | None:
     """The scores of attention are large from the beginning."""
-    if not chart.from_beginning or chart.begun[0] < _UNLEARNT * chart.base:
+    if not chart.from_beginning or chart.unlearnt(chart.begun[0]) < _UNLEARNT:
         return None
     place = {name: i for i, name in enumerate(chart.recording.layers)}
     sizes = chart.values("activation_norm")[0].astype(np.float64)
@@ -159,7 +158,7 @@ def _silent(chart: Chart) -> np.ndarray | None:
     # there is nothing to learn, units die of that.
     # Squared errors of classes stay large where all are told rightly.
     told = chart.training is not None and not chart.training.one_hot
-    harms = told and chart.step >= _STEPS and _HARM < chart.recent / chart.base < _UNLEARNT
+    harms = told and chart.step >= _STEPS and _HARM < chart.left < _UNLEARNT
     return most if _share_above(chart, most, _DEAD if harms else _ALL) > 0.6 else None
 
 
@@ -190,7 +189,7 @@ def gradients_vanish(chart: Chart) -> Evidence | None:
     falls, errors = zip(*(_slope(depth, np.log(row)) for row in rows), strict=True)
     ratio = float(np.median(np.exp(-np.array(falls) * (len(depth) - 1))))
     # Where nothing is learnt, less is enough.
-    unlearnt = chart.step >= _STEPS and chart.recent > _UNLEARNT * chart.base
+    unlearnt = chart.step >= _STEPS and chart.left > _UNLEARNT
     if ratio >= (_FALL_UNLEARNT if unlearnt else _FALL) or np.median(errors) <= _ERRORS:
         return None
     text = f"gradients fall {1 / ratio:.1g}-fold from the last layer to the first"

@@ -38,7 +38,7 @@ def epsilon_large(chart: Chart) -> Evidence | None:
         return None
     rate = chart.learning_rate
     columns = chart.weight_columns
-    if not columns or rate <= 0 or not chart.recent > 0.1 * chart.base:
+    if not columns or rate <= 0 or not chart.left > 0.1:
         return None
     sizes = np.array([chart.weights[chart.recording.parameters[i]][0] for i in columns])
     updates = chart.values("update_norm")[-8:, columns] / (rate * np.sqrt(sizes))
@@ -80,7 +80,7 @@ def decay_high(chart: Chart) -> Evidence | None:
     little is learnt.
     """
     penalty = chart.options.l2 + chart.optimizer.weight_decay
-    if not penalty or chart.step < _LEAST_STEPS or not chart.recent > 0.15 * chart.base:
+    if not penalty or chart.step < _LEAST_STEPS or not chart.left > 0.15:
         return None
     columns = chart.weight_columns
     if not columns or not chart.from_beginning:
@@ -162,8 +162,8 @@ def rate_high(chart: Chart) -> Evidence | None:
         return None
     grown = chart.growth > _GROWTH
     start = float(np.median(chart.begun[:8]))
-    rose = chart.recent > 1.15 * start and chart.recent > _UNLEARNT * chart.base
-    stuck = grown and chart.recent > _STUCK * chart.base
+    rose = chart.recent > 1.15 * start and chart.left > _UNLEARNT
+    stuck = grown and chart.left > _STUCK
     # A slow start passes by; weights that have grown do not.
     lasts = chart.early > 0.02 if grown else chart.step >= _STEPS and chart.early > 0.08
     if not (stuck or (rose and lasts)):
@@ -183,8 +183,9 @@ def rate_swings(chart: Chart) -> Evidence | None:
     """Weights multiply early, and the loss falls nevertheless, but slowly."""
     if not chart.finite or chart.step < _LEAST_STEPS or not chart.growth > _GROWTH:
         return None
-    # A single layer may grow as far as it must, and what is learnt is learnt.
-    if len(chart.chain) < 2 or (chart.step >= EARLY and chart.recent < _LEARNT * chart.base):
+    # A single layer may grow as far as it must; what is learnt is learnt, and what falls with each
+    # step does not swing.
+    if len(chart.chain) < 2 or chart.left < _LEARNT or chart.falls_steadily:
         return None
     text = f"weights grew {chart.growth:.1f}-fold within {min(chart.step, EARLY)} steps"
     return Evidence(text, numbers={"growth": chart.growth}, changes=chart.rate_times(0.2))
@@ -198,7 +199,7 @@ def rate_low(chart: Chart) -> Evidence | None:
     """Updates are tiny against the weights, and the loss is still high; or they are small, and the
     loss is still that of a constant guess though gradients of shards agree.
     """
-    if not chart.finite or chart.step < _STEPS or not chart.recent > 0.3 * chart.base:
+    if not chart.finite or chart.step < _STEPS or not chart.left > 0.3:
         return None
     if not (chart.from_beginning and 0 < chart.ratio < (_USUAL if _slow(chart) else _LOW)):
         return None
@@ -214,7 +215,7 @@ def rate_low(chart: Chart) -> Evidence | None:
 
 def _unlearnt(chart: Chart) -> bool:
     """Return whether the loss is that of a constant guess after two epochs and half of the run."""
-    return chart.late and chart.recent > _UNLEARNT * chart.base
+    return chart.late and chart.left > _UNLEARNT
 
 
 def _slow(chart: Chart) -> bool:

@@ -202,13 +202,22 @@ class ReshapeOp(Layer):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
-        y = np.asarray(np.reshape(x, self.shape))
+        y = np.asarray(np.reshape(x, _without_rows(self.shape, x) or self.shape))
         if y.shape[:1] != x.shape[:1] or (self.kept and self.kept[0]):
             call.moves_samples()
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (dy.reshape(call.saved[0]),)
+
+
+def _without_rows(shape: Any, x: Array) -> tuple[int, ...] | None:
+    """Return the shape that is meant by (0, …) with a -1 for samples x (0, …), of which there are
+    none; None if it is another one.
+    """
+    if x.size or not isinstance(shape, tuple) or shape[:1] != (0,) or -1 not in shape:
+        return None
+    return 0, *np.empty((1, *x.shape[1:])).reshape(1, *shape[1:]).shape[1:]
 
 
 class BroadcastTo(Layer):
@@ -398,6 +407,9 @@ def roll(x: Any, shift: int, axis: int | None = None) -> Any:
     """Return x with its elements moved by `shift` along `axis` (all in one row if that is None),
     those that leave at the end entering at the beginning.
     """
+    if not np.ndim(shift) == 0 == np.ndim(0 if axis is None else axis):
+        must, fix = "shift and axis must be a number each", "Roll one axis after the other."
+        raise TypeError(message("roll", must, f"shift {shift!r}, axis {axis!r}", fix))
     y = _taken(x, axis, lambda numbers: np.roll(numbers, shift))
     return y if axis is not None else reshape(y, np.shape(array_of(x)))
 

@@ -45,8 +45,9 @@ class Outcome:
     ----------
     verdict
         "same bits", or what is wrong: "WRONG", "HANG", "LOST CHECKPOINT", "ERROR", "UNCLEAR".
-    happened
-        The faults that have happened.
+    happened, missed
+        The faults that have happened, and those that have not, as nothing was there that they could
+        happen to.
     starts
         How often processes were started.
     seconds
@@ -57,6 +58,7 @@ class Outcome:
 
     verdict: str = ""
     happened: list[Fault] = field(default_factory=list)
+    missed: list[Fault] = field(default_factory=list)
     starts: int = 0
     seconds: float = 0.0
     detail: str = ""
@@ -139,8 +141,8 @@ class Runner:
         outcome.seconds = time.monotonic() - began
         for number, fault in enumerate(job.faults):
             path = marks.path(number)
-            if path.exists() and path.read_text() != "void":
-                outcome.happened.append(fault)
+            came = path.exists() and path.read_text() != "void"
+            (outcome.happened if came else outcome.missed).append(fault)
         if outcome.verdict == "same bits":
             shutil.rmtree(marks.place, ignore_errors=True)
         return outcome

@@ -124,6 +124,8 @@ MEANING = {
 }
 """What each kind is, in words."""
 
+MISSED = "did not happen"
+"""What a table says of faults that have found nothing to happen to."""
 ENDING = ("two", "all", "launcher", "freeze", "eio", "enospc", "power")
 """Kinds that end all processes of a run, beside those of `SAVED_BY`; kills do without `survive`."""
 SAVED_BY = ("term", "usr1", "int", "term-launcher", "usr1-launcher")

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from faults.inject import Marks, die_after
+from faults.inject import Marks, die_after, outlive
 from faults.plan import CHECKPOINT_EVERY, WAITING, Fault, Job
 
 _SURVIVE = os.environ.get("DDBP_SURVIVE")
@@ -94,6 +94,7 @@ def train(marks: Marks, fault: Fault | None) -> dict[str, object]:
     if comm.leads:
         marks.say("taken", trainer.step_count)
     history = trainer.fit(data, epochs=epochs(job), validation=data)
+    outlive(marks)
     timeless = [{k: v for k, v in each.items() if "second" not in k} for each in history]
     return {
         "leads": comm.leads,

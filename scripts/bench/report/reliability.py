@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from faults.plan import WAYS
+from faults.plan import MISSED, WAYS
 
 from .table import result, source, table
 
@@ -39,7 +39,9 @@ def chaos() -> str:
     counts: dict[str, Counter[str]] = {}
     bad: Counter[str] = Counter()
     for row in measured["rows"]:
-        numbers = {k: v for k, v in row.items() if k not in ("mode", "fault")}
+        numbers = {k: v for k, v in row.items() if k not in ("mode", "fault", MISSED)}
+        if not numbers:
+            continue
         name = _merged(row["fault"])
         counts.setdefault(name, Counter())[row["mode"]] += sum(numbers.values())
         bad[name] += sum(numbers.values()) - numbers.get("same bits", 0)
@@ -58,6 +60,8 @@ def chaos() -> str:
         f" --faults 1000`: {', '.join(wrong)}; {verdicts.get('same bits', 0)} runs came to the bits"
         " and the history of the undisturbed one, and said of each disturbance what they should. "
     )
+    if missed := measured.get("missed"):
+        said += f"{missed} more that were drawn found nothing to happen to. "
     more = [
         f"{found['faults']} disturbances{words}: {found['verdicts'].get('same bits', 0)} of"
         f" {found['runs']} runs came to the same bits (`docs/results/{name}.json`)."
@@ -75,7 +79,9 @@ def chaos_of_ways() -> str:
     counts: dict[str, Counter[str]] = {}
     bad: Counter[str] = Counter()
     for row in (row for found in campaigns.values() for row in found["rows"]):
-        verdicts = {k: v for k, v in row.items() if k not in ("mode", "way", "fault")}
+        verdicts = {k: v for k, v in row.items() if k not in ("mode", "way", "fault", MISSED)}
+        if not verdicts:
+            continue
         counts.setdefault(row["way"], Counter())[row["mode"]] += sum(verdicts.values())
         bad[row["way"]] += sum(verdicts.values()) - verdicts.get("same bits", 0)
     if not counts:

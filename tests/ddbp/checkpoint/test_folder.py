@@ -32,13 +32,18 @@ VALUES = {"fit.total": 1.5, "stream.epoch": 3, "history": [{"loss": None, "name"
 def written(path, step=5, arrays=ARRAYS):
     """Write a checkpoint; return its folder."""
     published = []
-    writer = Writer(path, SerialCommunicator(), 1, lambda: published.append(step))
+
+    def publish(new, name):
+        published.append(name)
+        folder.replace(new, name)
+
+    writer = Writer(path, SerialCommunicator(), 1, publish)
     pieces = {name: Pieces.share(array, 0, 1) for name, array in arrays.items()}
     snapshot = Snapshot({**arrays, "model.weight": pieces["model.weight"]}, VALUES)
     facts = {"epoch": 2, "best": None, "ranks": 1, "time": "now"}
     assert writer.write(step, facts, snapshot, background=True)
     writer.wait()
-    assert published == [step]
+    assert published == [path / folder.step_name(step)]
     return path / folder.step_name(step)
 
 
@@ -307,7 +312,7 @@ def test_one_that_goes_while_it_is_looked_for_is_not_called_damaged(tmp_path, mo
 
 
 def test_types_that_the_format_does_not_know_are_refused(tmp_path):
-    writer = Writer(tmp_path, SerialCommunicator(), 1, lambda: None)
+    writer = Writer(tmp_path, SerialCommunicator(), 1)
     snapshot = Snapshot({"x": np.zeros(3, np.complex128)}, {})
     with pytest.raises(TypeError, match=r"such as x; got complex128"):
         writer.write(1, {}, snapshot, background=False)

@@ -13,10 +13,12 @@ from ddbp import settings
 from ddbp.commands import doctor, replay
 from ddbp.doctor import finding
 from ddbp.doctor.finding import Finding
+from ddbp.export import load_bundle
 from ddbp.training.replay import origin, recorded_digest
 from layers import Dropout, Linear, ReLU, Sequential
 
 from ...conftest import Finished, run_process
+from ..recipes import made
 from .test_replay import contents
 
 PROGRAM = Path(__file__).parents[2] / "mpi" / "programs" / "fixed.py"
@@ -88,6 +90,31 @@ def test_the_repaired_run_is_that_of_the_script_with_the_change(folder, fixed, t
     assert f"2 ranks, in {place / 'run-fixed-2'}" in again.err
     assert "in this run learning_rate=0.0006, clip_norm=0.5," in again.err
     assert replay.run([str(place / "run-fixed-2"), "--step", "5"]) == 0
+
+
+def test_a_run_of_a_recipe_leaves_that_before_as_it_was(fixed, tmp_path):
+    folder, data = tmp_path / "run", made.table(tmp_path / "table.csv", rows=40)
+    flags = ("--epochs", 1, "--run-dir", folder, "--json", tmp_path / "result.json")
+    command = (sys.executable, "-m", "ddbp", "train", "table", "--data", data, *flags)
+    trained = run_process([*command], timeout=300)
+    assert trained.status == 0, trained.err
+    finding.append(folder, Finding("a", 1, "b", "c", "d", changes={"clip_norm": 0.01}))
+    before = contents(tmp_path)
+    done = fixed(folder)
+    assert done.status == 0, done.err
+    place = tmp_path / "run-fixed"
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    new = {name.partition("/")[0] for name in after.keys() - before.keys()}
+    assert new == {place.name}
+    # Its bundle is there, and what comes next is said of that one.
+    assert f"ddbp predict {place / 'model.ddbp'} FILE" in done.err
+    result = json.loads(done.out.splitlines()[-1])
+    assert result["bundle"] == str(place / "model.ddbp")
+    assert json.loads((place / "result.json").read_text()) == result
+    bundles = [load_bundle(each / "model.ddbp").model for each in (folder, place)]
+    weights = [next(iter(model.parameters())).value.tobytes() for model in bundles]
+    assert weights[0] != weights[1]
 
 
 def test_what_is_nearest_to_the_cause_of_what_options_cure_is_fixed(folder, fixed):

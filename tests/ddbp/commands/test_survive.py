@@ -43,10 +43,18 @@ def test_killed_rank_is_replaced_and_the_others_go_on(survive):
     status, lines, slots = survive("one is killed")
     assert status == 0
     assert re.fullmatch(
-        r"rank 1 \(process \d+\) died before its trainer: killed by SIGKILL.*; 2 go on", lines[0]
+        r"rank 1 \(process \d+\) died before the first step: killed by SIGKILL.*; 2 go on", lines[0]
     )
     assert re.fullmatch(r"rank 3 \(process \d+\) is to replace rank 1", lines[1])
     assert slots == dict.fromkeys(["slots0", "slots2", "slots3"], "[0, 2, 3]")
+
+
+def test_death_before_there_is_a_trainer_ends_the_job(survive):
+    status, lines, slots = survive("one is killed early")
+    assert (status, slots) == (1, {})
+    (line,) = lines
+    said = r"rank 1 \(process \d+\) died before its trainer: killed by SIGKILL.*; the job ends, as"
+    assert re.match(said, line)
 
 
 @pytest.mark.full

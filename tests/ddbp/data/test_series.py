@@ -168,7 +168,11 @@ def test_rows_of_a_table_are_series_in_the_order_of_time(tmp_path):
     ("row", "said"),
     [
         ("a,3,4,7,down", "one label; got .*series a, from line 2: down, up"),
-        ("b,soon,4,7,down", "column time must be numbers"),
+        (
+            "b,soon,4,7,down",
+            "column time must be numbers, or dates .*, from line 3: line 9: 'soon'",
+        ),
+        ("b,3,1e39,7,down", "1e\\+39 at step 2 of channel 0, more than float32 holds"),
         ("b,3,oops,7,down", "'oops' at step 2 of channel 0"),
     ],
 )
@@ -180,6 +184,50 @@ def test_damaged_rows_are_named_or_left_out(tmp_path, row, said):
     series = read_series_table(file, **options, skip_bad=True)
     assert len(series.sequences) == 3
     assert len(series.skipped) == 1
+
+
+def test_times_may_be_dates(tmp_path):
+    rows = [("2024-10-09", 2), ("2024-09-30", 1), ("2024-10-09T12:00:00", 3), ("2023-12-31", 0)]
+    text = "id,when,x\n" + "".join(f"a,{when},{x}\n" for when, x in rows)
+    options = {"series": "id", "time": "when"}
+    found = read_series_table(write(tmp_path, text, "x.csv"), **options)
+    assert found.sequences[0].ravel().tolist() == [0, 1, 2, 3]
+    file = write(tmp_path, f"{text}b,2024-01-01,0\nb,9.10.2024,1\n", "x.csv")
+    with pytest.raises(ValueError, match=r"or dates .*series b, from line 6: line 7: '9.10.2024'"):
+        read_series_table(file, **options)
+
+
+def test_channels_are_found_by_their_names(tmp_path):
+    options = {"series": "id", "label": "label", "time": "time"}
+    series = read_series_table(write(tmp_path, LONG, "x.csv"), **options)
+    columns = {"series": "id", "label": "label"}
+    reader = SeriesReader.fit(series, columns=columns)
+    assert (reader.names, reader.columns) == (("x", "y"), columns)
+    state = json.loads(json.dumps(reader.state()))
+    assert preprocessing(state) == reader
+    assert preprocessing(state).columns == columns
+    del state["columns"]
+    assert preprocessing(state).columns == {}
+    more = [line.split(",") for line in LONG.splitlines()]
+    swapped = "\n".join(",".join([a, t, y, x, t, label]) for a, t, x, y, label in more)
+    swapped = swapped.replace("time,y,x,time", "time,y,x,z")
+    others = read_series_table(write(tmp_path, swapped, "swapped.csv"), **options)
+    assert others.names == ("y", "x", "z")
+    x = reader.dataset(series).x.values
+    assert np.array_equal(reader.dataset(others).x.values, x)
+    assert np.array_equal(reader.transform(others).values, x)
+    lacking = read_series_table(write(tmp_path, LONG.replace("y", "z"), "x.csv"), **options)
+    with pytest.raises(ValueError, match="must have the channels x, y; got none called y"):
+        reader.transform(lacking)
+    for wrong in ({"values": "x"}, {"time": 3}, "ab"):
+        with pytest.raises(ValueError, match="columns must be names of columns for series"):
+            SeriesReader.fit(series, columns=wrong)
+
+
+def test_numbers_that_float32_does_not_hold_once_standardised_are_refused():
+    reader = SeriesReader([0.0], [1e-30])
+    with pytest.raises(ValueError, match="no more than float32 holds; got others in sequence 1"):
+        reader.transform([[0.0], [1e20]])
 
 
 def test_columns_that_are_not_there_are_refused(tmp_path):
@@ -220,6 +268,19 @@ def test_damaged_files_of_a_folder_are_named_or_left_out(tmp_path, text):
     series = read_series_folder(tmp_path, skip_bad=True)
     assert len(series.sequences) == 2
     assert len(series.skipped) == 1
+
+
+def test_channels_of_files_of_a_folder_are_found_by_their_names(tmp_path):
+    for name, text in (("a/1", "u,v\n1,2\n3,4\n"), ("b/1", "v,u\n2,1\n4,3\n"), ("b/2", "1,2\n")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.csv").write_text(text)
+    found = read_series_folder(tmp_path)
+    assert found.names == ("u", "v")
+    assert [each[0].tolist() for each in found.sequences] == [[1, 2]] * 3
+    (tmp_path / "b" / "3.csv").write_text("u,w\n1,2\n")
+    with pytest.raises(ValueError, match=r"3.csv: u, w, where others have u, v"):
+        read_series_folder(tmp_path)
+    assert len(read_series_folder(tmp_path, skip_bad=True).skipped) == 1
 
 
 def test_folders_that_are_none_are_refused(tmp_path):

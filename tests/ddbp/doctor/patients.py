@@ -28,6 +28,7 @@ from layers import (
     SoftmaxCrossEntropy,
     Tanh,
     init,
+    models,
 )
 
 SAMPLES = 640
@@ -225,6 +226,37 @@ class MeanOverTime(Composite):
         return x.mean(axis=1)
 
 
+class Scaled(Composite):
+    """A network that scales and shifts its inputs, and its outputs, by itself."""
+
+    def __init__(self, body: Any, inputs: Any = (1.0, 0.0), outputs: Any = (1.0, 0.0)) -> None:
+        self.body = body
+        self._inputs, self._outputs = inputs, outputs
+
+    def __call__(self, x):
+        (times, plus), (factor, more) = self._inputs, self._outputs
+        return self.body((x + plus) * times) * factor + more
+
+
+def brightness(x, scale=1.0, plus=0.0):
+    """Return how bright the middle of images (N, 64) is."""
+    return x[:, 10:50].mean(axis=1, keepdims=True) * scale + plus
+
+
+def upper_half() -> tuple[np.ndarray, np.ndarray]:
+    """Return images of noise (600, 8, 8, 1), and of which the upper half is bright."""
+    x = np.random.default_rng(0).standard_normal((600, 8, 8, 1)).astype(np.float32)
+    return x, (x[:, :4].mean(axis=(1, 2, 3)) > 0).astype(np.int64)
+
+
+NOISE = upper_half()
+FEW = np.concatenate([np.flatnonzero(TRAINING[1] != 0), ZEROS[:25]])
+XOR = (
+    np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32),
+    np.array([[0], [1], [1], [0]], np.float32),
+)
+
+
 class Slow(ddbp.Callback):
     """Takes its time between steps."""
 
@@ -385,6 +417,58 @@ HEALTHY: dict[str, dict[str, Any]] = {
         "model": dense(outputs=2),
         "data": (TRAINING[0], (TRAINING[1] == 0).astype(np.int64)),
         "validation": (VALIDATION[0], (VALIDATION[1] == 0).astype(np.int64)),
+    },
+    "one in twenty, smoothed": {
+        "model": dense(outputs=2),
+        "loss": SoftmaxCrossEntropy(label_smoothing=0.1),
+        "epochs": 12,
+        "data": (TRAINING[0][FEW], (TRAINING[1][FEW] == 0).astype(np.int64)),
+        "validation": (VALIDATION[0], (VALIDATION[1] == 0).astype(np.int64)),
+    },
+    "rare labels that the loss weighs": {
+        "loss": SoftmaxCrossEntropy(class_weights=1 / np.bincount(TRAINING[1][RARE])),
+        "data": (TRAINING[0][RARE], TRAINING[1][RARE]),
+        "optimizer": ddbp.Adam(1e-3),
+    },
+    "padding that the loss ignores": {
+        "loss": SoftmaxCrossEntropy(ignore=0),
+        "data": (TRAINING[0][RARE], TRAINING[1][RARE]),
+        "optimizer": ddbp.Adam(1e-3),
+    },
+    "mixed samples": {
+        "model": models.small_cnn(np.random.default_rng(0), (8, 8, 1), classes=2, widths=(4, 8)),
+        "augment": "MixUp(1.0, classes=2)",
+        "optimizer": ddbp.Adam(2e-3),
+        "epochs": 10,
+        "data": NOISE,
+        "validation": NOISE,
+    },
+    "inputs that the model scales": {
+        "model": Scaled(dense(), inputs=(1e-3, -500.0)),
+        "data": (500 + 1000 * TRAINING[0], TRAINING[1]),
+        "validation": (500 + 1000 * VALIDATION[0], VALIDATION[1]),
+    },
+    "outputs that the model scales": {
+        "model": Scaled(dense(outputs=1), outputs=(1000.0, 5000.0)),
+        "loss": MeanSquaredError(),
+        "epochs": 15,
+        "data": (TRAINING[0], brightness(TRAINING[0], 4000, 5000)),
+        "validation": (VALIDATION[0], brightness(VALIDATION[0], 4000, 5000)),
+    },
+    "exclusive or": {
+        "model": Sequential(
+            Linear(2, 8, rng=np.random.default_rng(0)),
+            Tanh(),
+            Linear(8, 1, rng=np.random.default_rng(1)),
+            Sigmoid(),
+        ),
+        "loss": MeanSquaredError(),
+        "optimizer": ddbp.SGD(0.5, momentum=0.9),
+        "batch_size": 4,
+        "shards": 1,
+        "epochs": 200,
+        "data": XOR,
+        "validation": XOR,
     },
     "raw pixels": {
         "data": (17 * TRAINING[0], TRAINING[1]),

@@ -16,7 +16,7 @@ import layers
 from ddbp.job import objects
 from layers import Linear, Sequential
 
-from ..data.test_source import KINDS
+from ..data.sources import KINDS
 
 
 class Colour(enum.Enum):

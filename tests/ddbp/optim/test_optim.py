@@ -319,3 +319,14 @@ def test_all_that_an_optimizer_keeps_begins_at_a_cache_line(optimizer):
         kept = [each for each in vars(optimizer).values() if isinstance(each, np.ndarray)]
         for array in [*optimizer.moments.values(), *kept]:
             assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize(
+    "made", [ddbp.SGD(0.1), ddbp.Adam(ddbp.Exponential(0.1, factor=0.9))], ids=repr
+)
+def test_learning_rate_is_there_to_be_read_and_not_to_be_assigned(made):
+    before = repr(made)
+    with pytest.raises(AttributeError, match=r"got \.learning_rate = 0\.5\. Give it a schedule"):
+        made.learning_rate = 0.5
+    assert made.learning_rate is made.given
+    assert repr(made) == before

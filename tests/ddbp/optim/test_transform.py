@@ -54,6 +54,20 @@ def test_parts_are_views_of_the_gradient_by_name():
     assert (model[2].weight.value != start[2].weight.value).all()
 
 
+def test_parts_may_be_changed_by_operators_and_assigned():
+    def doubled(gradient, step):
+        for part in gradient.parts():
+            part.gradient *= 2
+
+    def assigned(gradient, step):
+        for part in gradient.parts():
+            part.gradient = 2 * part.gradient
+
+    expected = trained([], ddbp.SGD(0.5)).parameters_sha256()
+    for change in (doubled, assigned):
+        assert trained([change], ddbp.SGD(0.25)).parameters_sha256() == expected
+
+
 def test_whole_gradients_that_are_doubled_are_a_doubled_rate():
     def doubled(gradient, step):
         gradient.replace({name: 2 * array for name, array in gradient.whole().items()})

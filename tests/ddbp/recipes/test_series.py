@@ -59,6 +59,37 @@ def test_a_forecast_goes_round_steps_that_cannot_be_read(tmp_path, capsys, line)
     assert "a file must end in 5 steps that can be read" in error
 
 
+def test_a_bundle_knows_the_columns_of_its_series(tmp_path, capsys):
+    path = made.walks(tmp_path / "walks.csv")
+    flags = ("--series", "walk", "--label", "gait", "--time", "step")
+    flags = (*flags, "--epochs", 3, "--hidden", 4, "--run-dir", tmp_path / "run", "--quiet")
+    assert cli.main([*map(str, ("train", "series", "--data", path, *flags))]) == 0
+    capsys.readouterr()
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    orders = {"same.csv": [0, 1, 2, 3, 4], "swapped.csv": [4, 3, 1, 0, 2], "new.csv": [0, 1, 3, 2]}
+    told = set()
+    for name, order in orders.items():
+        others = [rows[0], *reversed(rows[1:])] if name == "swapped.csv" else rows
+        file = tmp_path / name
+        file.write_text("".join(",".join(row[n] for n in order) + "\n" for row in others))
+        if name != "new.csv":
+            found = made.run(capsys, "evaluate", tmp_path / "run", "--data", file, "--quiet")
+            told.add(round(found["loss"], 6))
+        assert cli.main(["predict", str(tmp_path / "run"), str(file)]) == 0
+        lines = capsys.readouterr().out.replace(name, "").splitlines()[1:]
+        told.add(tuple(sorted(line.partition(", from line ")[0] for line in lines)))
+        told.add(tuple(sorted(line.partition('",')[2] for line in lines)))
+    assert len(told) == 3
+    (tmp_path / "id.csv").write_text(path.read_text().replace("walk,", "id,"))
+    error = made.refused(capsys, "predict", tmp_path / "run", tmp_path / "id.csv")
+    assert "must have the columns walk, step, x, y; got no walk" in error
+    named = ("predict", tmp_path / "run", tmp_path / "id.csv", "--series", "id")
+    assert cli.main([*map(str, named)]) == 0
+    (tmp_path / "less.csv").write_text(path.read_text().replace("y,gait", "z,gait"))
+    error = made.refused(capsys, "evaluate", tmp_path / "run", "--data", tmp_path / "less.csv")
+    assert "got no y" in error
+
+
 def test_rows_of_no_series_are_none(tmp_path):
     path = tmp_path / "walks.csv"
     path.write_text("walk,x,gait\na,1,up\na,2,up\n,3,up\nb,1,down\nb,2,down\n")

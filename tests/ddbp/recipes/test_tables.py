@@ -46,6 +46,38 @@ def test_categories_that_training_did_not_have_are_said_or_refused(tmp_path, cap
     assert "new.csv, line 3: 'green'" in error
 
 
+def test_predictions_are_numbered_by_the_rows_of_the_file(tmp_path, capsys):
+    lines = made.table(tmp_path / "kinds.csv", 60).read_text().splitlines()
+    data = tmp_path / "bad.csv"
+    data.write_text("\n".join([*lines[:4], "1,2", *lines[4:8], "far,1,red,small", *lines[8:], ""]))
+    assert train(tmp_path, data, "--skip-bad") == 0
+    bundle, out = tmp_path / "run" / "model.ddbp", tmp_path / "out.csv"
+    capsys.readouterr()
+    assert cli.main([*map(str, ("predict", bundle, data, "--skip-bad", "-o", out))]) == 0
+    said = capsys.readouterr().err
+    assert [said.count(f"bad.csv, line {line}: ") for line in (5, 10)] == [1, 1]
+    with out.open(newline="") as file:
+        found = [int(row["row"]) for row in csv.DictReader(file)]
+    assert found == [row for row in range(1, 63) if row not in (4, 9)]
+    assert made.run(capsys, "evaluate", bundle, "--data", data, "--skip-bad")["samples"] == 60
+    assert cli.main([*map(str, ("evaluate", bundle, "--data", data, "--skip-bad", "--quiet"))]) == 0
+    assert "2 samples left out, first" in capsys.readouterr().err
+
+
+def test_an_index_of_pandas_is_left_out_and_said(tmp_path, capsys):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    frame = pandas.DataFrame({"x": [n % 5 for n in range(40)], "y": [*"ab"] * 20})
+    path = tmp_path / "part.parquet"
+    frame.sort_values("y").to_parquet(path)
+    assert train(tmp_path, path) == 0
+    assert "__index_level_0__: left out, as the index" in capsys.readouterr().err
+    encoder = load_bundle(tmp_path / "run" / "model.ddbp").preprocessing
+    assert (encoder["target"], [each["name"] for each in encoder["columns"]]) == ("y", ["x"])
+    assert train(tmp_path, path, "--numbers", "__index_level_0__") == 0
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_a_class_of_too_few_rows_is_named(tmp_path, capsys):
     flags = ("train", "table", "--run-dir", tmp_path / "run", "--data")
     few = rows(tmp_path / "two.csv", ["x", "y"], *([n, "u" if n else "v"] for n in range(5)))
@@ -119,3 +151,20 @@ def test_a_bundle_predicts_as_the_rule_that_it_was_trained_by_does(tmp_path, cap
     assert repr(reader.model).startswith("ForwardForwardPredictor(Sequential(")
     assert np.array_equal(reader.predict(x), run.predict(x))
     assert not np.allclose(reader.predict(x), Sequential(*run.model.layers)(x))
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, capsys):
+    names = {"large": "[/b]", "small": "[red]s\x1b[2J"}
+    text = made.table(tmp_path / "table.csv").read_text()
+    for name, other in names.items():
+        text = text.replace(name, other)
+    path = tmp_path / "brackets.csv"
+    path.write_text(text)
+    train(tmp_path, path, "--quiet")
+    bundle = tmp_path / "run"
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(bundle), "--data", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert {*json.loads(out)["classes"]} == {*names.values()}
+    assert "[/b] " in err
+    assert "[red]s\\x1b[2J " in err

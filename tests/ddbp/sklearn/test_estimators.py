@@ -1,9 +1,7 @@
 """Estimators: targets of every kind, the tools of scikit-learn, states, and the same bits."""
 
-import copy
 import gc
 import json
-import pickle
 import sys
 import warnings
 import weakref
@@ -38,7 +36,6 @@ X, LABELS = X[SHUFFLED], LABELS[SHUFFLED]
 X_NUMBERS, NUMBERS = load_diabetes(return_X_y=True)
 X_NUMBERS, NUMBERS = X_NUMBERS / X_NUMBERS.std(axis=0), (NUMBERS - 152) / 77
 SHORT = {"max_iter": 3, "n_iter_no_change": 3, "random_state": 0}
-
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -221,6 +218,16 @@ def test_partial_fit_takes_one_step_for_each_batch():
     assert classifier.loss_ == classifier.loss_curve_[-1]
 
 
+def test_batches_of_partial_fit_are_as_large_as_is_said():
+    samples, y = np.tile(X, (3, 1)), np.tile(LABELS, 3)
+    steps = {}
+    for size in (450, 300, 10**9, "auto"):
+        classifier = DDBPClassifier(batch_size=size, random_state=0)
+        classifier.partial_fit(samples, y, classes=[0, 1, 2])
+        steps[size] = classifier._trainer.step_count
+    assert steps == {450: 1, 300: 2, 10**9: 1, "auto": 3}
+
+
 def test_classes_of_partial_fit_stay():
     classifier = DDBPClassifier(random_state=0).partial_fit(X, LABELS, classes=[0, 1, 2, 3])
     assert classifier.predict_proba(X).shape == (150, 4)
@@ -232,18 +239,6 @@ def test_classes_of_partial_fit_stay():
         classifier.set_params(early_stopping=True).partial_fit(X, LABELS)
     with pytest.raises(ValueError, match="how often classes come"):
         DDBPClassifier(class_weight="balanced").partial_fit(X, LABELS, classes=[0, 1, 2])
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
-def test_a_copy_goes_on_with_the_same_bits(copied):
-    regressor = DDBPRegressor(dropout=0.2, random_state=0, model=network)
-    regressor.partial_fit(X_NUMBERS, NUMBERS)
-    other = copied(regressor)
-    for each in (regressor, other):
-        each.partial_fit(X_NUMBERS, NUMBERS).partial_fit(X_NUMBERS, NUMBERS)
-    assert np.array_equal(parameters(regressor), parameters(other))
-    assert np.array_equal(regressor.predict(X_NUMBERS), other.predict(X_NUMBERS))
-    assert regressor.loss_curve_ == other.loss_curve_
 
 
 def test_a_pickled_estimator_is_arrays_numbers_and_texts():
@@ -317,6 +312,30 @@ def test_options_of_the_trainer_are_handed_on(tmp_path):
     assert [p.value.shape for p in classifier.model_.parameters()][::2] == [(5, 4), (4, 5), (3, 4)]
 
 
+def test_samples_are_augmented_and_read_ahead_as_the_trainer_does():
+    options = {"augment": "Noise(0.1)", "prefetch": True}
+    short = {**SHORT, "batch_size": 50, "alpha": 0.0}
+    regressor = DDBPRegressor((5,), trainer_options=options, **short)
+    plain, ahead = (
+        clone(regressor).set_params(trainer_options=each) for each in (None, {"prefetch": True})
+    )
+    fitted = [each.fit(X_NUMBERS, NUMBERS) for each in (regressor, plain, ahead)]
+    noisy, first, second = map(parameters, fitted)
+    assert np.array_equal(first, second)
+    model = clone(plain).set_params(max_iter=1).fit(X_NUMBERS, NUMBERS)
+    seed = model._seed()
+    again = model._network(seed)
+    trainer = ddbp.Trainer(
+        again, loss="mse", optimizer="adam", batch_size=50, seed=seed, quiet=True, **options
+    )
+    x, y = X_NUMBERS.astype(np.float32), NUMBERS.astype(np.float32)[:, np.newaxis]
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=3)
+    assert np.array_equal(noisy, np.concatenate([p.value.ravel() for p in again.parameters()]))
+    assert not np.array_equal(noisy, first)
+    with pytest.raises(ValueError, match="partial_fit takes samples as they are, without augment"):
+        clone(regressor).partial_fit(X_NUMBERS, NUMBERS)
+
+
 def test_the_penalty_of_weights_is_scikit_learns():
     still = {"learning_rate_init": 1e-12, "batch_size": 100, "random_state": 0}
     rows = X_NUMBERS[:100], NUMBERS[:100]
@@ -354,6 +373,7 @@ def test_the_penalty_of_weights_is_scikit_learns():
         ({"class_weight": "fair"}, "class_weight must"),
         ({"trainer_options": [1]}, "trainer_options must be options by name"),
         ({"trainer_options": {"seed": 1}}, "trainer_options must be among .*got seed"),
+        ({"trainer_options": {"resume": "auto"}}, "got resume. Use a Trainer for resume, rule"),
         ({"warm_start": None}, "warm_start must"),
         ({"random_state": "seed"}, "random_state must"),
         ({"verbose": 2}, "verbose must"),

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp import settings
 from ddbp.checkpoint import folder, part
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
+from ddbp.instruments.recording import Recording
+from ddbp.training.replay import StepDigests
 from layers import Dropout
 
 from .small import DATA, make, network
@@ -116,6 +119,93 @@ def test_script_of_several_runs_goes_on_in_the_one_that_it_was_in(tmp_path, step
     assert timeless(map(json.loads, lines)) == [*expected[0][0], *expected[0][1]]
 
 
+def halve(trainer):
+    with ddbp.modify_parameters(trainer) as mine:
+        if mine:
+            trainer.model[0].weight.value *= 0.5
+
+
+def train_and_change(trainer):
+    """Train as a script does that changes parameters before, between and in its loops."""
+    halve(trainer)
+    trainer.fit(DATA, epochs=1)
+    for callback in trainer.callbacks:
+        if isinstance(callback, ddbp.Checkpoints):
+            callback.write(trainer)
+    halve(trainer)
+    halve(trainer)
+    for batch in trainer.batches(DATA):
+        halve(trainer)
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+    halve(trainer)
+    for step in trainer.steps(14):
+        halve(trainer)
+        trainer.train_step(DATA.x[step : step + 20], DATA.y[step : step + 20])
+    halve(trainer)
+    trainer.fit(DATA, epochs=1)
+    return trainer.parameters_sha256()
+
+
+# Steps 1 to 5 are those of the first fit, 6 to 10 of the loop, 11 to 14 of train_step.
+@pytest.mark.parametrize("step", [1, 5, 6, 8, 10, 11, 13, 14, 15, 18])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_changes_between_loops_are_made_once(tmp_path, step, keep):
+    expected = train_and_change(trainer_in(tmp_path / "whole", [checkpoints()]))
+    run_dir = tmp_path / "stopped"
+    with pytest.raises(StopError):
+        train_and_change(
+            trainer_in(run_dir, [checkpoints(every_steps=keep + 1, keep_last=1), Stop(step)])
+        )
+    trainer = trainer_in(run_dir, [checkpoints(every_steps=1)], resume="auto")
+    assert train_and_change(trainer) == expected
+
+
+@pytest.mark.parametrize("changes", [0, 1, 2])
+def test_state_between_loops_knows_the_changes_before_it(tmp_path, changes):
+    whole = trainer_in(tmp_path / "whole")
+    whole.fit(DATA, epochs=1)
+    halve(whole)
+    halve(whole)
+    first = trainer_in(tmp_path / "first", [checkpoints(every_epochs=9)])
+    first.fit(DATA, epochs=1)
+    for _ in range(changes):
+        halve(first)
+    first.callbacks[-1].write(first)
+    second = trainer_in(tmp_path / "first", [checkpoints()], resume="auto")
+    second.fit(DATA, epochs=1)
+    halve(second)
+    halve(second)
+    assert second.parameters_sha256() == whole.parameters_sha256()
+
+
+def test_change_after_a_state_that_a_script_has_loaded_is_made(tmp_path):
+    first, second, other = (trainer_in(tmp_path / name) for name in "abc")
+    first.fit(DATA, epochs=1)
+    halve(first)
+    second.load_state(first.state())
+    assert second.parameters_sha256() == first.parameters_sha256()
+    halve(second)
+    assert second.parameters_sha256() != first.parameters_sha256()
+    halve(first)
+    assert second.parameters_sha256() == first.parameters_sha256()
+    other.load_state(second.state())
+    assert other.state().digest() == second.state().digest()
+
+
+def test_loop_of_train_step_that_counts_its_steps_changes_parameters_in_each(tmp_path):
+    def train(trainer, end):
+        while trainer.step_count < end:
+            halve(trainer)
+            trainer.train_step(DATA.x[:20], DATA.y[:20])
+        return trainer.parameters_sha256()
+
+    expected = train(trainer_in(tmp_path / "whole"), 6)
+    with pytest.raises(StopError):
+        train(trainer_in(tmp_path / "run", [checkpoints(every_steps=1), Stop(4)]), 6)
+    again = trainer_in(tmp_path / "run", [checkpoints()], resume="auto")
+    assert train(again, 6) == expected
+
+
 def test_epoch_that_has_begun_comes_to_its_end_where_fewer_are_asked_for(tmp_path):
     stopped(tmp_path, 13, checkpoints(every_steps=1))
     trainer = trainer_in(tmp_path, resume="auto")
@@ -192,6 +282,177 @@ def test_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, capsys):
     assert "step-000000006 is taken" in told
     trainer.fit(DATA, epochs=EPOCHS, validation=DATA)
     assert trainer.parameters_sha256() == undisturbed(tmp_path / "whole")[0]
+
+
+def contents(path):
+    """Return the files beneath a folder."""
+    return {each.relative_to(path): each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize(("every", "new"), [(2, [4, 6]), (3, [4, 6]), (5, [4, 5])])
+def test_run_that_goes_on_from_an_older_one_sets_the_later_ones_aside(tmp_path, capsys, every, new):
+    stopped(tmp_path, 9, checkpoints(every_steps=2))
+    place = tmp_path / "checkpoints"
+    aside = place / folder.ASIDE
+    held = {step: contents(place / folder.step_name(step)) for step in (6, 8)}
+    rate = {"optimizer": ddbp.SGD(0.2, momentum=0.9), "resume_options": ("optimizer",)}
+    older = place / folder.step_name(4)
+    trainer = trainer_in(
+        tmp_path, [checkpoints(every_steps=every, keep_last=2), Stop(7)], resume=older, **rate
+    )
+    # It has come to no checkpoint yet: nothing has changed.
+    assert steps(tmp_path) == [4, 6, 8]
+    with pytest.raises(StopError):
+        trainer.fit(DATA, epochs=EPOCHS, validation=DATA)
+    assert steps(tmp_path) == new
+    assert {each: contents(aside / folder.step_name(each)) for each in held} == held
+    told = capsys.readouterr().err
+    for step in held:
+        name = folder.step_name(step)
+        assert f"{place / name} is of a later step than this run" in told
+        assert f"is {aside / name} now." in told
+    assert trainer_in(tmp_path, resume="auto", **rate).step_count == new[-1]
+    again = trainer_in(None, resume=aside / folder.step_name(8))
+    assert again.step_count == 8
+
+
+def test_run_that_begins_again_goes_on_from_what_it_has_written_since_an_older_one(
+    tmp_path, monkeypatch
+):
+    stopped(tmp_path, 9, checkpoints(every_steps=2))
+    older = tmp_path / "checkpoints" / folder.step_name(4)
+
+    def begins():
+        return trainer_in(tmp_path, resume=older).step_count
+
+    # As `ddbp launch --max-restarts` asks of it.
+    monkeypatch.setenv(settings.RESUME, "1")
+    assert begins() == 4
+    stopped(tmp_path, 7, checkpoints(every_steps=1), resume=older)
+    assert begins() == 6
+    os.truncate(tmp_path / "checkpoints" / folder.step_name(6) / folder.STATE, 9)
+    assert begins() == 5
+    monkeypatch.delenv(settings.RESUME)
+    assert begins() == 4
+
+
+def test_ones_of_a_step_that_are_set_aside_again_lie_beside_each_other(tmp_path):
+    stopped(tmp_path, 7, checkpoints(every_steps=2))
+    for _ in range(3):
+        older = tmp_path / "checkpoints" / folder.step_name(2)
+        stopped(tmp_path, 5, checkpoints(every_steps=2), resume=older)
+    aside = tmp_path / "checkpoints" / folder.ASIDE
+    names = {each.name for each in aside.iterdir()}
+    assert names == {"step-000000004", "step-000000004-2", "step-000000004-3", "step-000000006"}
+    assert steps(tmp_path) == [2, 4]
+
+
+def test_best_value_is_that_of_the_checkpoint_that_a_run_goes_on_from(tmp_path):
+    class Given(ddbp.Callback):
+        def __init__(self, *values):
+            self.values = values
+
+        def on_epoch_end(self, trainer, record):
+            record["validation_loss"] = self.values[record["epoch"] - 1]
+
+    def best():
+        return checkpoints(every_epochs=9, keep_last=1, keep_best=("validation_loss", 9))
+
+    trainer_in(tmp_path, [best(), Given(3.0, 2.0, 1.0, 0.5)]).fit(DATA, epochs=EPOCHS)
+    older = tmp_path / "checkpoints" / folder.step_name(5)
+    trainer_in(tmp_path, [best(), Given(9, 2.5, 9.0, 2.2)], resume=older).fit(DATA, epochs=EPOCHS)
+    assert steps(tmp_path) == [5, 10, 20]
+
+
+@pytest.mark.parametrize("every", [1, 4, None])
+def test_run_from_an_older_checkpoint_records_each_step_once(tmp_path, every):
+    def callbacks(measured):
+        return [
+            checkpoints(every_steps=3, keep_last=9),
+            ddbp.Instruments(measured),
+            StepDigests(),
+        ]
+
+    def lines(name):
+        return [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    trainer_in(tmp_path, callbacks(1)).fit(DATA, epochs=EPOCHS)
+    older = tmp_path / "checkpoints" / folder.step_name(9)
+    rate = {"optimizer": ddbp.SGD(0.2, momentum=0.9), "resume_options": ("optimizer",)}
+    trainer = trainer_in(tmp_path, callbacks(every), resume=older, **rate)
+    history = trainer.fit(DATA, epochs=3)
+    assert lines("metrics.jsonl") == history
+    assert [line["step"] for line in lines("steps.jsonl")] == [*range(1, 16)]
+    assert [line["step"] for line in lines("digests.jsonl")] == [*range(15)]
+    assert lines("digests.jsonl")[-1]["sha256"] == trainer.parameters_sha256()
+    recorded = Recording.read(tmp_path).steps.tolist()
+    assert recorded == {1: [*range(15)], 4: [0, 4, 8, 12], None: [*range(9), 10, 12, 14]}[every]
+
+
+def test_recording_has_no_steps_of_a_future_that_was_left_behind(tmp_path):
+    def callbacks(every):
+        return [checkpoints(every_steps=2, keep_last=9), ddbp.Instruments(every)]
+
+    trainer_in(tmp_path, callbacks(1)).fit(DATA, epochs=2)
+    older = tmp_path / "checkpoints" / folder.step_name(4)
+    # It comes to its end before it measures a step.
+    trainer_in(tmp_path, callbacks(20), resume=older).fit(DATA, epochs=1)
+    assert Recording.read(tmp_path).steps.tolist() == [0]
+
+
+FASTER = {"optimizer": ddbp.SGD(0.2, momentum=0.9)}
+OTHER = {"optimizer": ddbp.Adam(0.1), "resume_options": ("optimizer",)}
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "must"),
+    [
+        (FASTER, DATA, "must be of a trainer with the same optimizer"),
+        (OTHER, DATA, "cannot go on after this change of optimizer"),
+        ({"resume": folder.step_name(6)}, DATA, "arrays must be as they were written"),
+        ({"resume": folder.step_name(7)}, DATA, "resume must have a checkpoint"),
+        ({}, ddbp.ArrayDataset(DATA.x + 1, DATA.y), "the data must be those of the epoch"),
+    ],
+    ids=["other optimizer", "its moments", "damaged", "none", "other data"],
+)
+def test_refused_run_leaves_its_folder_as_it_was(tmp_path, options, data, must):
+    def callbacks():
+        return [checkpoints(every_steps=2), ddbp.Instruments(2), StepDigests()]
+
+    with pytest.raises(StopError):
+        trainer_in(tmp_path, [*callbacks(), Stop(9)]).fit(DATA, epochs=EPOCHS, validation=DATA)
+    place = tmp_path / "checkpoints"
+    os.truncate(place / folder.step_name(6) / "part-0000-of-0001.safetensors", 900)
+    (place / ".step-000000010.new").mkdir()
+    (place / ".step-000000010.new" / "part").touch()
+    (tmp_path / "findings.jsonl").touch()
+    before = contents(tmp_path)
+    assert len(before) > 10
+    options = {"resume": "auto", **options}
+    if options["resume"] != "auto":
+        options["resume"] = place / options["resume"]
+    with pytest.raises(ValueError, match=must):
+        trainer_in(tmp_path, callbacks(), **options).fit(data, epochs=EPOCHS, validation=DATA)
+    assert contents(tmp_path) == before
+
+
+def test_run_that_was_refused_its_data_goes_on_with_the_right_ones(tmp_path):
+    expected = undisturbed(tmp_path / "whole")
+    run_dir = tmp_path / "stopped"
+    stopped(run_dir, 9, checkpoints(every_steps=2))
+    trainer = trainer_in(run_dir, [checkpoints()], resume="auto")
+    with pytest.raises(ValueError, match="the data must be those of the epoch"):
+        trainer.fit(ddbp.ArrayDataset(DATA.x + 1, DATA.y), epochs=EPOCHS, validation=DATA)
+    history = trainer.fit(DATA, epochs=EPOCHS, validation=DATA)
+    assert (trainer.parameters_sha256(), timeless(history)) == expected
+
+
+def test_what_was_left_unfinished_is_removed_when_there_is_a_new_one(tmp_path):
+    stopped(tmp_path, 3, checkpoints(every_steps=2))
+    left = tmp_path / "checkpoints" / ".step-000000003.new"
+    left.mkdir()
+    stopped(tmp_path, 5, checkpoints(every_steps=2), resume="auto")
+    assert not left.exists()
 
 
 def test_nothing_but_damaged_ones_is_an_error(tmp_path):

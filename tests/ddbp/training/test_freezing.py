@@ -23,7 +23,7 @@ from layers import (
     gradcheck,
 )
 
-from .small import DATA, LABELS, X, make
+from .small import DATA, LABELS, X, make, network
 
 OPTIMIZERS = {
     "SGD": lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.1),
@@ -295,13 +295,86 @@ def test_state_of_a_frozen_model_goes_on_in_another_trainer(accumulate):
     assert second.parameters_sha256() == whole.parameters_sha256()
 
 
-def test_state_of_other_frozen_parameters_is_refused():
+def test_state_has_what_it_has_frozen_frozen_and_says_so(capsys):
     model = deep()
     model[0].freeze()
-    with pytest.raises(
-        ValueError, match=r"same parameters; got layers.0.weight \(16, 6\) float32 f"
-    ):
-        make(deep()).load_state(make(model).state())
+    first = make(model, optimizer=ddbp.Adam(0.01))
+    first.train_step(DATA.x[:20], DATA.y[:20])
+    other = deep()
+    other[2].freeze()
+    second = make(other, optimizer=ddbp.Adam(0.01))
+    second.load_state(first.state())
+    assert [p.trainable for p in other.parameters()] == [p.trainable for p in model.parameters()]
+    said = capsys.readouterr().err
+    assert "goes on from, now frozen: layers.0.weight, layers.0.bias\n" in said
+    assert "goes on from, now trained: layers.2.weight, layers.2.bias\n" in said
+    for trainer in (first, second):
+        trainer.train_step(DATA.x[20:40], DATA.y[20:40])
+        trainer.model.unfreeze()
+        trainer.train_step(DATA.x[20:40], DATA.y[20:40])
+    assert second.parameters_sha256() == first.parameters_sha256()
+
+
+def test_state_that_is_refused_freezes_nothing(capsys):
+    model, other = deep(), deep()
+    model[0].freeze()
+    second = make(other, l1=0.1)
+    with pytest.raises(ValueError, match="the same l1"):
+        second.load_state(make(model).state())
+    assert all(parameter.trainable for parameter in other.parameters())
+    assert second.train_step(DATA.x[:20], DATA.y[:20]) > 0
+    assert not capsys.readouterr().err
+    with pytest.raises(ValueError, match="the same parameters"):
+        make(network()).load_state(make(model).state())
+
+
+class Thaw(ddbp.Callback):
+    """Has the first layer frozen at first, then another one for an epoch."""
+
+    def on_epoch_begin(self, trainer, epoch):
+        trainer.model.unfreeze()
+        if epoch <= 2:
+            trainer.model[0].freeze()
+        elif epoch == 3:
+            trainer.model[2].freeze()
+
+
+class StopError(Exception):
+    """The run ends here."""
+
+
+class Stop(ddbp.Callback):
+    """Ends the run after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, trainer, step, loss):
+        if step == self.step:
+            raise StopError
+
+
+# Of the steps of five epochs 1 to 10 are those with the first layer frozen, 11 to 15 the other.
+@pytest.mark.parametrize("step", [3, 10, 11, 13, 16, 18])
+def test_run_that_freezes_and_thaws_goes_on_to_the_same_bits(tmp_path, step):
+    def train(name, *callbacks, resume=None):
+        average = ddbp.ExponentialMovingAverage(0.9)
+        kept = ddbp.Checkpoints(every_steps=2, background=False)
+        trainer = make(
+            deep(),
+            optimizer=ddbp.Adam(0.01),
+            run_dir=tmp_path / name,
+            callbacks=[Thaw(), average, kept, *callbacks],
+            resume=resume,
+        )
+        trainer.fit(DATA, epochs=5)
+        average.apply(trainer)
+        return trainer.parameters_sha256()
+
+    expected = train("whole")
+    with pytest.raises(StopError):
+        train("stopped", Stop(step))
+    assert train("stopped", resume="auto") == expected
 
 
 def test_files_hold_frozen_parameters(tmp_path):

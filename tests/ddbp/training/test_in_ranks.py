@@ -19,7 +19,7 @@ from ddbp.job import temporary
 from ddbp.training import in_ranks
 
 from ...conftest import run_process
-from ...mpi.ranks import alive
+from ...mpi.ranks import alive, in_full
 from .small import DATA, LABELS, X, make
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
@@ -140,6 +140,64 @@ def test_fits_here_and_on_ranks_take_turns_with_the_bits_of_those_here(hooks, tm
     assert [json.loads(line)["step"] for line in metrics] == [
         record["step"] for fit in values["fit.earlier"].values() for record in fit
     ] + [record["step"] for record in values["fit.history"]]
+
+
+class StopError(Exception):
+    """The run ends here."""
+
+
+class Stop(ddbp.Callback):
+    """Ends the run after a step, in this process."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, trainer, step, loss):
+        if step == self.step:
+            raise StopError
+
+
+@pytest.mark.parametrize("step", [2, *in_full(5), 8])
+def test_a_run_that_was_stopped_goes_on_on_ranks_to_its_bits(tmp_path, step):
+    """A script of two fits, of which the second one ends in the midst, or the first one."""
+
+    def trainer(run_dir, *callbacks, **options):
+        kept = ddbp.Checkpoints(every_steps=1)
+        given = [kept, *callbacks]
+        return make(run_dir=tmp_path / run_dir, callbacks=given, **options), kept
+
+    def fits(trainer, **options):
+        return [trainer.fit(DATA, epochs=epochs, **options) for epochs in (1, 2)]
+
+    here, _ = trainer("here")
+    expected = fits(here)
+    # Checkpoints are told last: the newest one is of the step before.
+    stopped, kept = trainer("there", Stop(step + 1))
+    with pytest.raises(StopError):
+        fits(stopped)
+    kept.wait()
+    there, _ = trainer("there", resume="auto")
+    assert there.step_count == step
+    # What was loaded is what would be loaded again.
+    again = make()
+    again.load_state(there.state())
+    assert again.state().values["stream.runs"] == there.state().values["stream.runs"] > 0
+    found = fits(there, ranks=2)
+    losses = [[[record["loss"] for record in fit] for fit in each] for each in (expected, found)]
+    assert losses[1] == losses[0]
+    (values, arrays), (other_values, other_arrays) = state(here), state(there)
+    assert other_values == values
+    assert other_arrays == arrays
+
+
+def test_a_fit_after_one_that_was_interrupted_begins_anew(tmp_path):
+    here, there = (make(callbacks=[Stop(3)]) for _ in range(2))
+    for trainer, ranks in ((here, None), (there, 2)):
+        with pytest.raises(StopError):
+            trainer.fit(DATA, epochs=2)
+        trainer.fit(DATA, epochs=2, ranks=ranks)
+    assert there.parameters_sha256() == here.parameters_sha256()
+    assert there.step_count == here.step_count == 13
 
 
 def test_augmented_batches_made_ahead_have_the_bits_of_one_process():

@@ -172,9 +172,9 @@ def test_nonsense_is_refused(options, words):
 def test_what_is_no_trainer_or_cannot_be_forked_is_refused():
     with pytest.raises(TypeError, match=r"trainer must be a ddbp\.Trainer"):
         ddbp.lr_find(made().model, DATA)
-    with pytest.raises(ValueError, match="must have a loss"):
+    with pytest.raises(ValueError, match=r"lr_find: .*must have a loss"):
         ddbp.lr_find(made(loss=None), DATA)
-    with pytest.raises(RuntimeError, match="a fork needs workers that exchange gradients"):
+    with pytest.raises(RuntimeError, match="lr_find: it needs workers that exchange gradients"):
         ddbp.lr_find(made(exchange=ddbp.LocalSGD(workers=2, every=4), shards=None), DATA)
 
 
@@ -184,3 +184,13 @@ def test_what_is_no_trainer_or_cannot_be_forked_is_refused():
 def test_a_range_of_other_numbers_is_refused(rates, losses):
     with pytest.raises(ValueError, match="RateRange"):
         RateRange(rates, losses)
+
+
+def test_ranks_that_survive_each_other_are_refused_in_terms_of_what_was_called(monkeypatch):
+    trainer = made()
+    monkeypatch.setattr(type(trainer.comm), "survives", True)
+    said = r"it needs ranks that are not lost or replaced; got --survive\. Start without --survive"
+    with pytest.raises(RuntimeError, match=f"^lr_find: {said}"):
+        ddbp.lr_find(trainer, DATA)
+    with pytest.raises(RuntimeError, match=rf"^Trainer\.fork: {said}"):
+        trainer.fork(1, data=DATA)

@@ -73,6 +73,17 @@ def test_a_recurrent_layer_shows_what_it_is_made_of(monkeypatch, tmp_path):
     assert shapes == {(8, 5, 6)}
 
 
+def test_what_is_told_of_a_step_is_valid_json(monkeypatch, tmp_path):
+    def refuse(name):
+        raise AssertionError(name)
+
+    shown(monkeypatch, tmp_path / "step", recurrent(), "layers.1")
+    text = (tmp_path / "step" / replay.RESULT).read_text()
+    found = json.loads(text, parse_constant=refuse)["quantities"]
+    assert set(found["alignment_angle"]) == {None}
+    assert np.isfinite(found["gradient_norm"]).all()
+
+
 def test_arrays_for_which_there_is_no_room_are_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(replay, "_MOST_ELEMENTS", 200)
     assert len(shown(monkeypatch, tmp_path / "step", recurrent(), "layers.1")) == 1

@@ -7,6 +7,7 @@ import pytest
 
 import ddbp
 from ddbp import export
+from ddbp.commands import checkpoint as commands
 from ddbp.training import learning
 from layers import GRU, Linear, ReLU, Rule, Sequential, SoftmaxCrossEntropy
 from layers.rules import DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry
@@ -227,11 +228,16 @@ def test_a_run_that_goes_on_by_another_rule_draws_as_that_one_does(there, here, 
 )
 def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_path):
     checkpoint = written(there, tmp_path)
-    with pytest.raises(ValueError, match=r"parameters of .*; got .*load_parameters\(model, "):
+    said = r"(rule|learned)\.\S+ must be .* cannot go on after this change of rule\. .*`ddbp check"
+    with pytest.raises(ValueError, match=said):
         trainer(here, deep(), resume=checkpoint, resume_options=["rule"])
+    # Nor is an option advised that would be refused then.
+    with pytest.raises(ValueError, match=r"same rule; got .* cannot go on after this change of ru"):
+        trainer(here, deep(), resume=checkpoint)
     # What it says to do instead.
-    network = deep()
-    ddbp.load_parameters(network, tmp_path / "model.safetensors")
+    network, path = deep(), tmp_path / "exported"
+    assert commands.run(["export", str(checkpoint), "-o", str(path)]) == 0
+    ddbp.load_parameters(network, path)
     trainer(here, network).fit(DATA, epochs=1)
 
 

@@ -1,12 +1,18 @@
 """What a run leaves behind: its folder, and lines of progress."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.commands import report, runs, watch
+from ddbp.doctor import finding
+from ddbp.doctor.finding import Finding
+from ddbp.report.run import Run
+from ddbp.training.replay import StepDigests
 from ddbp.training.run_folder import RunFolder
 from layers import SoftmaxCrossEntropy
 
@@ -43,6 +49,51 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES
 
 
+def strictly(text):
+    """Return what a text of JSON is, which has no more than JSON has."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_finite_is_null_in_its_files_and_is_read_as_nan(tmp_path, capsys):
+    class NotFinite(ddbp.Callback):
+        def on_epoch_end(self, trainer, record):
+            record.update(validation_loss=math.nan, validation_accuracy=math.inf, more=[-math.inf])
+
+        def on_step_end(self, trainer, step, loss):
+            digests = StepDigests()
+            digests.on_attach(trainer)
+            digests.on_step_end(trainer, step, math.inf)
+
+    history = make(run_dir=tmp_path, callbacks=[NotFinite()]).fit(DATA, epochs=2)
+    told = Finding("rule", 1, "evidence", "cause", "remedy", numbers={"x": math.nan, "y": 1.0})
+    finding.append(tmp_path, told)
+    names = {path.name for path in tmp_path.glob("*.json*")}
+    assert names == {name for name in FILES if "json" in name} | {"digests.jsonl", finding.FILE}
+    for name in names:
+        text = (tmp_path / name).read_text()
+        for each in text.splitlines() if name.endswith("l") else [text]:
+            strictly(each)
+    records = [strictly(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    nothing = {"validation_loss": None, "validation_accuracy": None, "more": [None]}
+    assert records == [{**record, **nothing} for record in history]
+    run = Run.read(tmp_path)
+    assert math.isnan(run.last("validation_loss"))
+    assert math.isnan(run.last("validation_accuracy"))
+    (again,) = finding.read(tmp_path)
+    assert math.isnan(again.numbers["x"])
+    assert again.numbers["y"] == 1.0
+    assert runs.run([str(tmp_path), "--json"]) == 0
+    assert strictly(capsys.readouterr().out)["validation_loss"] is None
+    for command in (runs.run, report.run, watch.run):
+        assert command([str(tmp_path)]) == 0
+    assert "<dt>validation accuracy</dt><dd>NaN</dd>" in (tmp_path / "report.html").read_text()
+    assert ">nan</td>" in ddbp.History(records)._repr_html_()
+
+
 def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
     first = [ddbp.Instruments(every=2)]
     make(run_dir=tmp_path, callbacks=first).fit(DATA, epochs=2)
@@ -52,6 +103,35 @@ def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
     make(run_dir=tmp_path)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"config.json", "metrics.jsonl", "model.safetensors", "mine.py"}
+
+
+def test_run_that_does_not_come_to_its_end_leaves_no_model_of_the_one_before(tmp_path):
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            raise InterruptedError
+
+    names = {"model.safetensors", "model.ddbp", "trace.json"}
+    trainer = make(run_dir=tmp_path, callbacks=[ddbp.Trace()])
+    trainer.fit(DATA, epochs=1)
+    (tmp_path / "model.ddbp").touch()
+    # Its own are there until it is at the end of the next fit.
+    with pytest.raises(InterruptedError):
+        make(run_dir=tmp_path / "other", callbacks=[Stop()]).fit(DATA, epochs=1)
+    assert names <= {path.name for path in tmp_path.iterdir()}
+    other = make(run_dir=tmp_path, callbacks=[Stop()])
+    # Parameters may be read from there to begin with.
+    ddbp.load_parameters(other.model, tmp_path / "model.safetensors")
+    with pytest.raises(InterruptedError):
+        other.fit(DATA, epochs=1)
+    assert not names & {path.name for path in tmp_path.iterdir()}
+
+
+def test_fits_of_one_trainer_are_one_run(tmp_path):
+    trainer = make(run_dir=tmp_path)
+    trainer.fit(DATA, epochs=1)
+    (tmp_path / "model.ddbp").touch()
+    trainer.fit(DATA, epochs=1)
+    assert (tmp_path / "model.ddbp").exists()
 
 
 def test_run_that_goes_on_keeps_what_the_folder_holds(tmp_path):

@@ -72,14 +72,17 @@ def test_line_of_several_steps_has_mean_and_extremes_of_their_losses(tmp_path, m
     assert (found[12]["low"], found[12]["high"]) == (min(four), max(four))
 
 
-def test_losses_that_are_not_finite_are_lines_of_json(tmp_path):
+def test_losses_that_are_not_finite_are_null(tmp_path):
     log = RunLog(tmp_path)
     trainer = make()
     log.begin(trainer, 1, 3)
     for step, loss in enumerate((math.nan, math.inf, -math.inf), 1):
         log.note_step(trainer, step, loss)
     log.end(trainer)
-    assert [str(line["loss"]) for line in steps(tmp_path)] == ["nan", "inf", "-inf"]
+    names = ("loss", "low", "high")
+    assert [[line[name] for name in names] for line in steps(tmp_path)] == [[None] * 3] * 3
+    (tmp_path / "metrics.jsonl").touch()
+    assert np.isnan(Run.read(tmp_path).steps["loss"]).tolist() == [True] * 3
 
 
 def test_run_that_is_over_is_finished_with_its_digest(tmp_path):

@@ -84,7 +84,11 @@ def test_state_of_another_trainer_is_refused_by_what_differs(name):
 
 ANEW = "Make the trainer alike, or begin a new run"
 NEVER = {
-    "optimizer": ({"optimizer": ddbp.Adam(0.1)}, "optimizer", ANEW + " from the parameters"),
+    "optimizer": (
+        {"optimizer": ddbp.Adam(0.1)},
+        "optimizer",
+        ANEW + " from the parameters",
+    ),
     "exchange": (
         {"exchange": "LocalSGD(4, 2)", "shards": None},
         "shards and exchange",
@@ -105,6 +109,14 @@ def test_options_that_may_differ_are_advised_to():
     other = make(optimizer=ddbp.SGD(0.05, momentum=0.9), batch_size=30)
     said = "resume_options=['optimizer', 'batch_size'] (--resume-options optimizer batch_size)"
     refused(other, stopped(3), ValueError, said)
+
+
+def test_options_that_are_named_may_differ():
+    slower = {"optimizer": ddbp.SGD(0.05, momentum=0.9), "resume_options": ["optimizer"]}
+    trainer = make(**slower)
+    trainer.load_state(stopped(3))
+    assert trainer.step_count == 3
+    refused(make(**slower, batch_size=30), stopped(3), ValueError, "the same batch_size")
 
 
 @pytest.mark.parametrize("version", [None, 0, VERSION + 1, str(VERSION)])

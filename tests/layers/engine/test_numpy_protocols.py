@@ -259,3 +259,9 @@ def test_sine_of_a_huge_number_is_that_of_its_remainder():
     with np.errstate(invalid="ignore"):
         expected = [-0.8522008497671888, 0.8178819121159085, np.nan, np.sin(2.0**50)]
     np.testing.assert_allclose(layers.sin(x), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("shift", "axis"), [((1, 2), (0, 1)), ((1, 2), None), (1, (0, 1))])
+def test_rolling_several_axes_at_a_time_is_refused_in_words(shift, axis):
+    with pytest.raises(TypeError, match=r"^roll: shift and axis must be a number each; got shift"):
+        np.roll(Tape().input(np.ones((2, 3))), shift, axis)

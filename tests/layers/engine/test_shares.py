@@ -228,3 +228,33 @@ def test_without_a_global_batch_nothing_is_a_share():
     x = Tape().input(X)
     np.testing.assert_allclose(x.max(axis=0).array, X.max(axis=0))
     assert x.mean(axis=0).shard_sums is None
+
+
+def halved(x):
+    return 0.5 * ((x - 1) ** 2).sum()
+
+
+def test_number_of_an_earlier_batch_is_no_count_of_the_samples_of_a_later_one():
+    known = set()
+    for rows in (3, 2, 1, 0):
+        x = Tape(shards=(0, rows), samples=N).input(X[:rows])
+        required(halved(x), "Test", known)
+    # Of a first batch it may be one.
+    with pytest.raises(ValueError, match="got a division by 2"):
+        required(halved(Tape(shards=(0, 2), samples=N).input(X[:2])), "Test")
+
+
+def test_numbers_that_differ_in_each_batch_are_not_all_remembered():
+    known = set()
+    for number in range(1000):
+        x = Tape(shards=(0, 3), samples=N).input(X[:3])
+        required((x * x).sum() / (100 + number), "Test", known)
+    assert len(known) < 100
+
+
+@pytest.mark.parametrize("shape", [(0, -1), (0, 2, -1), (0, -1, 2, 1)])
+def test_shape_that_is_worked_out_of_no_samples_is_that_of_some(shape):
+    numbers = np.zeros((5, 4, 3), np.float32)
+    expected = numbers.reshape(5, *shape[1:]).shape[1:]
+    assert Tape().input(numbers[:0]).reshape(*shape).shape == (0, *expected)
+    assert Tape().input(numbers).reshape(5, *shape[1:]).shape == (5, *expected)

@@ -5,16 +5,28 @@
 import re
 from itertools import pairwise
 
-import numba
 import numpy as np
 import pytest
 
 import layers
-from layers import MeanSquaredError, PReLU, Tape, Workspace
-from layers.gradient_check.cases import BATCH, CASES, FAMILY, Apply
+from layers import Tape
+from layers.gradient_check.cases import BATCH, CASES, Apply
 from layers.gradient_check.cases.loss import CASES as CASES_OF_LOSSES
 
 from ..twins import TWINS
+from .contract import (
+    LAYERS,
+    WITH_PARAMETERS,
+    Run,
+    close,
+    every,
+    make,
+    of_cases,
+    per_sample,
+    recorded,
+    rows,
+    trained,
+)
 
 # Roundings that an output may be off from its twin, relative to the largest element: the longest
 # sum has 19 terms, and the kernels' exp, tanh and distribution function are good to a few
@@ -28,108 +40,6 @@ CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [
     (0, 2, 5, 7),
     (0, 1, 1, 7),
 ]
-
-# Some that must take part in steps that are replayed, one or more of each family that does.
-REPLAYED = {
-    *("Linear", "Linear without bias", "ReLU", "GELU", "PReLU", "Softmax", "Reshape", "LayerNorm"),
-    *("Conv2d", "MaxPool2d", "AvgPool2d", "Add", "SoftmaxCrossEntropy", "MeanSquaredError"),
-    *("BinaryCrossEntropy", "Dropout", "Dropout2d", "Embedding", "BatchNorm", "BatchNorm2d"),
-    *(
-        "Residual with BatchNorm and ReLU",
-        "GroupNorm",
-        "Attention causal",
-        "Attention with dropout",
-    ),
-    *("MultiHeadAttention", "LearnedPositions", "EncoderBlock causal", "Multiply", "RNN", "GRU"),
-    *("Coefficients", "a + b", "a - b", "a b", "a / b", "a ** b", "a ** 3", "2 ** a", "-a", "exp"),
-    *("log", "sqrt", "sin", "tanh", "erf", "a[1:4]", "reshape", "stack", "squeeze", "split"),
-    *("sum over axes", "mean over an axis"),
-    *("LSTM", "LSTM with lengths", "LSTM of two layers both ways, last", "GRU, last"),
-}
-LAYERS = {case.name: case.make(np.random.default_rng(0)) for case in CASES}
-WITH_PARAMETERS = [case for case in CASES if LAYERS[case.name].parameters()]
-
-
-def of_cases(cases):
-    """Return the mark of a test of cases, which are named with their family: by that they are
-    spread over processes.
-    """
-    cases = list(cases)
-    names = [f"{FAMILY[case.name]}: {case.name}" for case in cases]
-    return pytest.mark.parametrize("case", cases, ids=names)
-
-
-every, trained = of_cases(CASES), of_cases(WITH_PARAMETERS)
-per_sample = of_cases(case for case in CASES if case.per_sample)
-joining = of_cases(
-    case
-    for case in CASES
-    if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")
-)
-
-
-def make(case, dtype=np.float32):
-    """Return the layer and its inputs in a dtype, always the same ones."""
-    rng = np.random.default_rng(3)
-    layer = case.make(rng).astype(dtype)
-    return layer, tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in case.inputs(rng))
-
-
-def gradient_of(case, y, dtype=np.float32):
-    """Return the gradient of an output, the same for the same shape."""
-    return np.asarray(np.random.default_rng(4).uniform(0.5, 1.5, y.shape), dtype)
-
-
-def recorded(case, tape, inputs):
-    """Return the inputs as a layer gets them: floating arrays as values, or the first array where
-    there is none.
-    """
-    floating = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"] or [0]
-    return [
-        tape.input(x, gradient=i not in case.constant) if i in floating else x
-        for i, x in enumerate(inputs)
-    ]
-
-
-class Run:
-    """A forward and a backward pass, with copies of everything that came out."""
-
-    def __init__(self, case, layer, inputs, dy=None, keep=False, **options):
-        if not keep:
-            for parameter in layer.parameters():
-                parameter.forget_gradients()
-        tape = Tape(training=case.training, **options)
-        values = recorded(case, tape, inputs)
-        y = layer(*values)
-        self.y = y.array.copy()
-        self.dy = gradient_of(case, y, y.dtype) if dy is None else dy
-        y.backward(self.dy)
-        self.dx = [
-            np.array(v.grad) if isinstance(v, layers.Value) and v.wants else None for v in values
-        ]
-        self.gradients = [np.array(parameter.gradients) for parameter in layer.parameters()]
-
-    def same_bits(self, other):
-        pairs = [
-            (self.y, other.y),
-            *zip(self.dx, other.dx, strict=True),
-            *zip(self.gradients, other.gradients, strict=True),
-        ]
-        return all(a is b or (a.shape == b.shape and a.tobytes() == b.tobytes()) for a, b in pairs)
-
-
-def rows(inputs, start, stop):
-    """Cut the inputs whose axis 0 is the batch."""
-    return tuple(x[start:stop] if x.ndim and len(x) == BATCH else x for x in inputs)
-
-
-def close(a, b, roundings):
-    scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    return (
-        a.shape == b.shape
-        and a.dtype == b.dtype
-        and bool(np.all(np.abs(a - b) <= roundings * np.finfo(a.dtype).eps * scale))
-    )
 
 
 # ---- the table itself
@@ -288,128 +198,6 @@ def test_layer_used_twice_in_a_graph_is_two_independent_calls(case):
         assert close(parameter.gradients, ga + gb, 64)
 
 
-# ---- types
-
-_SWAPPED = np.dtype(np.float32).newbyteorder()
-WRONG_TYPES = (
-    *(np.float64, np.float16, np.int64, np.bool_, np.complex64, np.complex128, object),
-    _SWAPPED,
-)
-
-
-def wrong_inputs(case, wrong):
-    """Yield the inputs with one of them in another type, as values and, where a layer is called,
-    as arrays.
-    """
-    layer, inputs = make(case)
-    for i, x in enumerate(inputs):
-        # Without zeros and negative numbers: where integers divide, NumPy has its own errors.
-        other = np.abs(x) + 1 if x.dtype.kind == "f" and wrong == np.int64 else x
-        given = [other.astype(wrong) if i == j else x for j, x in enumerate(inputs)]
-        tape = Tape(training=case.training)
-        if any(isinstance(x, np.ndarray) and x.dtype.kind in "fcO" for x in given):
-            yield layer, lambda tape=tape, given=given: recorded(case, tape, given)
-        if not isinstance(layer, Apply):
-            yield layer, lambda given=given: given
-
-
-@every
-def test_input_of_another_type_is_refused_by_name_or_keeps_its_type(case):
-    for wrong in map(np.dtype, WRONG_TYPES):
-        for layer, prepare in wrong_inputs(case, wrong):
-            refusal, values = None, []
-            try:
-                values = prepare()
-                y = layer(*values)
-                if isinstance(y, layers.Value) and y.wants:
-                    y.backward(gradient_of(case, y, y.dtype))
-            except (TypeError, ValueError) as error:
-                refusal = str(error)
-            assert wrong != _SWAPPED or refusal is not None, wrong.str
-            in_our_words = refusal is None or re.match(r"(?s)^\S.*: .*; got .*\. .*\.$", refusal)
-            assert in_our_words, (wrong.str, refusal)
-            for value in values:
-                if refusal is None and isinstance(value, layers.Value) and value.wants:
-                    assert value.grad is None or value.grad.dtype == value.dtype, wrong.str
-
-
-# ---- aliasing
-
-
-@every
-def test_inputs_and_dy_are_not_written_to(case):
-    layer, inputs = make(case)
-    before = [x.copy() for x in inputs]
-    run = Run(case, layer, inputs)
-    assert all(x.tobytes() == b.tobytes() for x, b in zip(inputs, before, strict=True))
-    assert run.dy.tobytes() == gradient_of(case, run.y, run.dy.dtype).tobytes()
-
-
-@every
-def test_gradient_that_two_layers_receive_is_not_written_to_by_either(case):
-    # y + y hands the same dy on twice; the gradient of what follows must not see what the layer
-    # does with it.
-    layer, inputs = make(case)
-    alone = Run(case, layer, inputs)
-    tape = Tape(training=case.training)
-    values = recorded(case, tape, inputs)
-    other = tape.input(np.zeros_like(alone.y))
-    (layer(*values) + other).backward(alone.dy)
-    assert other.grad.tobytes() == alone.dy.tobytes()
-    assert all(
-        dx is None or value.grad.tobytes() == dx.tobytes()
-        for value, dx in zip(values, alone.dx, strict=True)
-    )
-
-
-@every
-def test_arrays_may_be_filled_anew_between_forward_and_backward(case):
-    layer, inputs = make(case)
-
-    def run(only, *, refilled):
-        for parameter in layer.parameters():
-            parameter.forget_gradients()
-        given = [x.copy() for x in inputs]
-        tape = Tape(training=case.training)
-        value = tape.input(given[only])
-        y = layer(*(value if i == only else x for i, x in enumerate(given)))
-        for x in given if refilled else ():
-            x[...] = np.nan if x.dtype.kind == "f" else ~x if x.dtype.kind == "b" else 0
-        if y.wants:
-            y.backward(gradient_of(case, y, y.dtype))
-        return value.grad if value.wants else None, [p.gradient for p in layer.parameters()]
-
-    for only, x in enumerate(inputs):
-        if only in case.constant or (x.dtype.kind != "f" and only):
-            continue
-        (dx, gradients), (expected, others) = (run(only, refilled=r) for r in (True, False))
-        assert dx is expected or dx.tobytes() == expected.tobytes(), f"input {only}"
-        for gradient, other in zip(gradients, others, strict=True):
-            assert gradient.tobytes() == other.tobytes(), f"parameters, input {only}"
-
-
-@joining
-def test_same_array_twice_is_like_two_equal_arrays(case):
-    layer, inputs = make(case)
-    apart, together = (
-        Run(case, layer, (inputs[0], inputs[0].copy())),
-        Run(case, layer, (inputs[0], inputs[0])),
-    )
-    assert together.same_bits(apart)
-
-
-@joining
-def test_same_value_twice_gets_the_sum_of_both_gradients(case):
-    layer, inputs = make(case, np.float64)
-    apart = Run(case, layer, (inputs[0], inputs[0].copy()))
-    x = Tape().input(inputs[0])
-    layer(x, x).backward(apart.dy)
-    assert (
-        np.abs(x.grad - apart.dx[0] - apart.dx[1]).max()
-        <= 4 * np.finfo(float).eps * np.abs(apart.dx[0]).max()
-    )
-
-
 # ---- batches
 
 
@@ -468,81 +256,3 @@ def test_sums_of_shards_make_up_the_loss(case):
         alone = Tape()
         part = layer(*recorded(case, alone, rows(inputs, start, stop)))
         assert part.shard_sums[0] == loss.shard_sums[s]
-
-
-# ---- memory layout, repetition, buffers
-
-
-@every
-def test_second_run_and_any_thread_count_give_the_same_bits(case):
-    layer, inputs = make(case)
-    first = Run(case, layer, inputs)
-    before = numba.get_num_threads()
-    try:
-        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
-            assert Run(case, layer, inputs).same_bits(first)
-    finally:
-        numba.set_num_threads(before)
-
-
-@every
-def test_nothing_is_allocated_in_the_second_and_third_step(case):
-    layer, inputs = make(case)
-    workspace = Workspace()
-    counts = []
-    for step in range(3):
-        Run(case, layer, inputs, keep=True, workspace=workspace, step=step)
-        counts.append(workspace.allocations)
-    assert counts[0] == counts[1] == counts[2]
-
-
-def steps_of(case, dtype=np.float32):
-    """Return bits of the losses and gradients of six steps, over rows in another order each, and
-    how many of them were replayed.
-
-    The first input passes through a layer with a parameter, so that there is a gradient, and an
-    output that is no number becomes one.
-    """
-    layer, inputs = make(case, dtype)
-    first, last, workspace, found = PReLU(dtype=dtype), MeanSquaredError(), Workspace(), []
-    parameters = [*layer.parameters(), *first.parameters()]
-    for step in range(6):
-        for parameter in parameters:
-            parameter.zero_gradient()
-        tape = Tape(training=True, workspace=workspace, seed=1, step=step)
-        given = [np.roll(x, step, 0) if x.ndim and len(x) == BATCH else x for x in inputs]
-        values = [
-            tape.input(x, gradient=False)
-            if not i or (x.dtype == dtype and i not in case.constant)
-            else x
-            for i, x in enumerate(given)
-        ]
-        if values[0].dtype == dtype and values[0].ndim > 1:
-            values[0] = first(values[0])
-        y = layer(*values)
-        y = y[0] if isinstance(y, tuple) else y
-        if y.ndim:
-            y = last(y, np.ones(y.shape, y.dtype))
-        if y.wants:
-            y.backward()
-        found.append([y.array.tobytes(), *(p.gradient.tobytes() for p in parameters)])
-    return found, workspace.replay.steps
-
-
-@every
-def test_steps_that_are_replayed_have_the_bits_of_ordinary_ones(case, monkeypatch):
-    found, replayed = steps_of(case)
-    if case.name in REPLAYED:
-        assert replayed >= 3
-    monkeypatch.setenv("LAYERS_REPLAY", "0")
-    assert steps_of(case) == (found, 0)
-
-
-@every
-def test_what_a_buffer_held_does_not_matter(case):
-    layer, inputs = make(case)
-    workspace = Workspace()
-    first = Run(case, layer, inputs, workspace=workspace)
-    workspace.spoil()
-    assert Run(case, layer, inputs, workspace=workspace).same_bits(first)

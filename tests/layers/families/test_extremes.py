@@ -8,8 +8,8 @@ import pytest
 import layers
 from layers import Tape
 
+from .contract import BATCH, CASES, Run, make, of_cases
 from .oracle import torch
-from .test_contract import BATCH, CASES, Run, make, of_cases
 
 DTYPES = [np.float32, np.float64]
 either = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])

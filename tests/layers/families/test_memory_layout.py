@@ -10,7 +10,7 @@ import pytest
 
 import layers
 
-from .test_contract import WITH_PARAMETERS, Run, every, gradient_of, make, of_cases
+from .contract import WITH_PARAMETERS, Run, every, gradient_of, make, of_cases
 
 GUARDED = Path(__file__).with_name("guarded.py")
 

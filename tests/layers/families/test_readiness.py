@@ -5,7 +5,7 @@ layer.
 import numpy as np
 
 from ..spy import Ready
-from .test_contract import Run, make, trained
+from .contract import Run, make, trained
 
 
 @trained

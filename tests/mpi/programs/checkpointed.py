@@ -1,9 +1,11 @@
 """Train with checkpoints; be asked to end by a signal, or go on.
 
 Usage: checkpointed.py FOLDER RUN [--epochs N] [--accumulate N] [--signal NAME RANK STEP]...
-[--apart] [--exit]. The ranks write the digest of the parameters and the losses of all epochs. With
---signal a rank sends itself a signal in a step, once in a run; ranks that end by it write their
-status, or end with it by --exit. With --apart ranks take it that they do not see one folder.
+[--apart] [--exit] [--changes]. The ranks write the digest of the parameters and the losses of all
+epochs. With --signal a rank sends itself a signal in a step, once in a run; ranks that end by it
+write their status, or end with it by --exit. With --apart ranks take it that they do not see one
+folder. With --changes the script changes parameters between two fits, and layers are frozen and
+thaw.
 """
 
 import argparse
@@ -37,6 +39,24 @@ class SendSignal(ddbp.Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Thaw(ddbp.Callback):
+    """Has a layer frozen in the second epoch, and another one in the third."""
+
+    def on_epoch_begin(self, trainer, epoch):
+        trainer.model.unfreeze()
+        if epoch in (2, 3):
+            trainer.model[0 if epoch == 2 else 4].freeze()
+
+
+def halve(trainer: ddbp.Trainer) -> None:
+    """Halve a weight, and the running statistics of all ranks."""
+    with ddbp.modify_parameters(trainer) as mine:
+        if mine:
+            trainer.model[0].weight.value *= 0.5
+        for _, state in trainer.model.named_states():
+            state.value *= 0.5
+
+
 def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser()
@@ -47,6 +67,7 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--exit", action="store_true")
+    parser.add_argument("--changes", action="store_true")
     options = parser.parse_args()
     if options.apart:
         checkpoints.sees_the_same = lambda path, comm: False
@@ -56,6 +77,7 @@ def main() -> None:
     )
     rank = ddbp.communicator().rank
     callbacks: list[ddbp.Callback] = [ddbp.Checkpoints(every_steps=3)]
+    callbacks += [Thaw()] if options.changes else []
     callbacks += [SendSignal(*given) for given in options.signal]
     trainer = ddbp.Trainer(
         model,
@@ -70,6 +92,10 @@ def main() -> None:
         quiet=True,
     )
     try:
+        if options.changes:
+            halve(trainer)
+            trainer.fit(DATA, epochs=1)
+            halve(trainer)
         history = trainer.fit(DATA, epochs=options.epochs, validation=DATA)
     except SystemExit as end:
         if options.exit:

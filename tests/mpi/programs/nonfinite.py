@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from resume import MARKED, Faulty, Spoil, dense, make
+from resumed_parts import MARKED, Faulty, Spoil, dense, make
 
 import ddbp
 from layers import LSTM, BatchNorm, Layer, Linear, MeanSquaredError, Sequential

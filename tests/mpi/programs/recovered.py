@@ -26,7 +26,9 @@ from typing import Any
 
 import numpy as np
 from launcher import await_files
-from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
+from resumed_fits import FITS
+from resumed_loops import LOOPS
+from resumed_parts import DATA, EPOCHS, dense, make
 
 import ddbp
 from ddbp import settings

@@ -15,6 +15,7 @@ import numpy as np
 
 import ddbp
 from ddbp.comm.base import RankLost
+from ddbp.observers.rank_status import own_status
 
 STEPS, AT = 20, 5
 LOOP = "the steps"
@@ -62,6 +63,10 @@ def main() -> None:
     """Meet; at a step something happens."""
     what, folder = sys.argv[1], Path(sys.argv[2])
     comm = ddbp.communicator()
+    if what == "one is killed early" and comm.slot == 1:
+        kill()
+    if status := own_status(comm.slot):
+        status.begin({})
     begin(what, comm.slot, comm.newcomer)
     state = np.zeros(1)
     if comm.newcomer:
