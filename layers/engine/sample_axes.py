@@ -117,7 +117,10 @@ def _on_axis_0(call: "Call", places: list[Place], y: Array) -> Place:
         return NOWHERE
     rows = call.tape.rows
     if 0 in places:
-        return 0 if len(y) == 0 or (rows and len(y) % rows == 0) else NOWHERE
+        # Several rows of each sample, too; but not any vector.
+        if len(y) == 0 or (y.ndim > 1 and rows and len(y) % rows == 0):
+            return 0
+        return 0 if any(x.shape[:1] == y.shape[:1] for x in _values(call)) else NOWHERE
     return 0 if len(y) == rows else NOWHERE
 
 

@@ -203,7 +203,7 @@ class ReshapeOp(Layer):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
         y = np.asarray(np.reshape(x, _without_rows(self.shape, x) or self.shape))
-        if y.shape[:1] != x.shape[:1] or (self.kept is not None and self.kept[0]):
+        if y.shape[:1] != x.shape[:1] or (self.kept and self.kept[0]):
             call.moves_samples()
         return y
 

@@ -214,3 +214,8 @@ def test_it_is_free_for_any_size_of_a_part(name):
     for rows in (0, 1, 2, 3, 4):
         x = Tape(training=True, shards=(0, rows), samples=N).input(X[:rows])
         required(APART[name](x), "Test")
+
+
+def test_a_number_may_be_squeezed():
+    x = Tape(shards=(0, 1, N), samples=N).input(X)
+    assert squeeze((x * x).mean()).shape == ()
