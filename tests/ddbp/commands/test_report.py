@@ -90,6 +90,7 @@ def test_runs_are_lines_of_json_if_asked_for(tmp_path, capsys):
         "run": "run",
         "status": "finished",
         "epoch": 1,
+        "loss": None,
         "seconds": 100.0,
         "parameters_sha256": "ab" * 32,
     }
