@@ -92,7 +92,7 @@ def test_ranks_that_are_left_finish_to_the_same_bits(kills, left, between_hosts,
     # Far longer than it takes the link to heal, on busy cores too.
     ended, found = between_hosts(*kills, limit=60)
     assert ended.status == 0, ended.err
-    assert found == [undisturbed] * left
+    assert found == [undisturbed] * left, ended.err
     assert len(re.findall(r"rank \d .* died .*: killed by SIGKILL", ended.err)) == 4 - left
 
 
