@@ -21,6 +21,7 @@ from ddbp.training import in_ranks
 from ...conftest import run_process
 from ...mpi.ranks import alive, in_full
 from .small import DATA, LABELS, X, make
+from .stopped_runs import Stop, StopError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
 
@@ -140,21 +141,6 @@ def test_fits_here_and_on_ranks_take_turns_with_the_bits_of_those_here(hooks, tm
     assert [json.loads(line)["step"] for line in metrics] == [
         record["step"] for fit in values["fit.earlier"].values() for record in fit
     ] + [record["step"] for record in values["fit.history"]]
-
-
-class StopError(Exception):
-    """The run ends here."""
-
-
-class Stop(ddbp.Callback):
-    """Ends the run after a step, in this process."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, trainer, step, loss):
-        if step == self.step:
-            raise StopError
 
 
 @pytest.mark.parametrize("step", [2, *in_full(5), 8])
