@@ -375,15 +375,13 @@ def remove(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a checkpoint to where none is `found`, and return where it is then."""
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    place = path.parent / ASIDE
+    """Move one of the checkpoints that are `found` to where none is; return where it is then."""
+    place, name = path.parent / ASIDE, step_name(step_of(path))
     place.mkdir(exist_ok=True)
-    new, number = place / match["name"], 1
+    new, number = place / name, 1
     while new.exists():
         number += 1
-        new = place / f"{match['name']}-{number}"
+        new = place / f"{name}-{number}"
     path.rename(new)
     _settle(place)
     return new

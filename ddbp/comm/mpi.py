@@ -22,7 +22,7 @@ from .abort import STARTED, abort_all_ranks_on_exceptions
 from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks, in_turn
 from .cores import bind, places, usable_cores
 from .deadlines import Deadline
-from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
+from .host_barrier import HostBarrier, SharedRow, compile_kernels
 from .host_ranks import HostRanks
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
 from .mpi_notices import MPINotices
@@ -153,7 +153,7 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._deadline.begin()
         collective = CollectiveKind.GATHER, 0
         row.title[0], row.title[2] = collective
-        gather = self._gather_host if row.rows.shape[1] <= WORDS else self._gather_host_in_parts
+        gather = self._gather_host_in_parts if row.long else self._gather_host
         gather(collective, row.rows, SharedRow.TITLE)
 
     def _gather_world(self, collective: Collective, rows: Integers) -> None:

@@ -89,7 +89,7 @@ class Table:
         if kind == "polars.DataFrame":
             return _apart({name: given[name].to_list() for name in given.columns})
         if kind == "pyarrow.Table":
-            return _apart(given.to_pydict(), _index_of(given.schema))
+            return _apart(given.to_pydict(), _index_of(given.schema.pandas_metadata))
         if isinstance(given, Mapping):
             return cls(given)
         must = "a table must be a DataFrame, a pyarrow.Table, columns by name, or a path"
@@ -149,9 +149,9 @@ def _apart(columns: Mapping[str, Any], index: Collection[str] = ()) -> Table:
     return table
 
 
-def _index_of(schema: Any) -> list[str]:
-    """Return the columns of the index that pandas has written, by a schema of pyarrow."""
-    found = (schema.pandas_metadata or {}).get("index_columns", ())
+def _index_of(metadata: Mapping[str, Any] | None) -> list[str]:
+    """Return the columns of the index that pandas has written, by what it says of a table."""
+    found = (metadata or {}).get("index_columns", ())
     return [name for name in found if isinstance(name, str)]
 
 
@@ -352,16 +352,15 @@ def _by_pyarrow(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(file) as opened:
-        return opened.read().to_pydict(), _index_of(opened.schema_arrow)
+        return opened.read().to_pydict(), _index_of(opened.schema_arrow.pandas_metadata)
 
 
 def _by_polars(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     import polars
 
     frame = polars.read_parquet(file)
-    known = json.loads(polars.read_parquet_metadata(file).get("pandas", "{}"))
-    index = [name for name in known.get("index_columns", ()) if isinstance(name, str)]
-    return {name: frame[name].to_list() for name in frame.columns}, index
+    metadata = json.loads(polars.read_parquet_metadata(file).get("pandas", "{}"))
+    return {name: frame[name].to_list() for name in frame.columns}, _index_of(metadata)
 
 
 def _by_pandas(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
