@@ -6,8 +6,10 @@ from drawn_data import CLASSES, FEATURES, classification, texts
 import ddbp
 from layers import (
     GRU,
+    LSTM,
     AdaptiveAvgPool2d,
     Composite,
+    Dropout,
     Embedding,
     Flatten,
     GroupNorm,
@@ -63,6 +65,16 @@ def network(*middle: object, dtype: type = np.float32) -> Sequential:
         Linear(64, 64, rng=rng, dtype=dtype),
         Tanh(),
         Linear(64, CLASSES, rng=rng, dtype=dtype),
+    )
+
+
+def reader() -> Sequential:
+    """Return a network that reads sentences from both ends."""
+    return Sequential(
+        Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+        Dropout(0.1),
+        LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
+        Linear(64, CLASSES, rng=np.random.default_rng(2)),
     )
 
 

@@ -26,6 +26,7 @@ from twenty_steps_models import (
     number,
     of_images,
     of_rows,
+    reader,
     transformer,
     windowed,
     windows_of_text,
@@ -192,12 +193,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
     ),
     "weighted sentences": lambda shards: fitted(
-        Sequential(
-            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
-            Dropout(0.1),
-            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
-            Linear(64, CLASSES, rng=np.random.default_rng(2)),
-        ),
+        reader(),
         ddbp.Adam(0.01),
         training=sentences(173, 6),
         validation=sentences(37, 7),
@@ -225,12 +221,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         shards=shards,
     ),
     "weighted sentences, a source": lambda shards: fitted(
-        Sequential(
-            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
-            Dropout(0.1),
-            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
-            Linear(64, CLASSES, rng=np.random.default_rng(2)),
-        ),
+        reader(),
         ddbp.Adam(0.01),
         training=of_rows(sentences(173, 6)),
         validation=of_rows(sentences(37, 7)),
