@@ -114,7 +114,7 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values, _, skipped = _column(options, Path(options.data), preprocessing)
+            values, _, skipped = _column(options, _path(options), preprocessing)
             tell_skipped(skipped)
             (past, _), _ = options.example
             return windows(_standardised(values, preprocessing), past, _ahead(options.model))
@@ -146,8 +146,12 @@ class SeriesOfNumbers(Recipe):
 
 def _is_table(options: argparse.Namespace) -> bool:
     """Return whether `--data` is a file with a row for each time step."""
-    path = Path(options.data)
+    path = _path(options)
     return os.path.isfile(path) and path.suffix != ".ts"
+
+
+def _path(options: argparse.Namespace) -> Path:
+    return Path(os.path.expanduser(options.data))
 
 
 def _read(
@@ -156,7 +160,7 @@ def _read(
     """Return many series; a table's columns are those that a model was trained on, where flags do
     not name others.
     """
-    path = Path(os.path.expanduser(options.data))
+    path = _path(options)
     if path.suffix == ".ts":
         return read_ts(path, skip_bad=options.skip_bad)
     if os.path.isdir(path):
@@ -218,7 +222,7 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values, name, skipped = _column(options, Path(options.data))
+    values, name, skipped = _column(options, _path(options))
     tell_skipped(skipped)
     cut, needed = (
         len(values) - round(len(values) * options.validation),
