@@ -7,7 +7,6 @@ which the smoothed loss is least. The last line is one JSON object.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 
@@ -34,7 +33,10 @@ def run(arguments: Sequence[str]) -> int:
         about = f"the {which} rate (%(default)s)"
         flags.add_argument(name, type=script.positive_float, default=rate, help=about)
     flags.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw the curve: rates.svg, .png or .pdf"
+        "--picture",
+        type=script.output_file,
+        metavar="FILE",
+        help="draw the curve: rates.svg, .png or .pdf",
     )
     options = flags.parse_args(rest)
     return told_in_a_line(lambda: _find(recipe, options), options)
@@ -59,8 +61,6 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     )
     if not trainer.comm.leads:
         return
-    if options.picture is not None:
-        found.save(options.picture)
     if not options.quiet:
         _show(found)
     line = terminal.json_line(
@@ -74,6 +74,8 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     print(line, flush=True)
     if options.json:
         options.json.write_text(line + "\n")
+    if options.picture is not None:
+        found.save(options.picture)
 
 
 def _show(found: RateRange) -> None:

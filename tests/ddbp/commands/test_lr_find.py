@@ -39,6 +39,9 @@ def test_nonsense_is_refused(tmp_path, capsys):
         (("--picture", "rates.txt"), "must end in .svg"),
     ):
         assert words in made.refused(capsys, *usual, *flags)
-    for flags in (("--lowest", "0"), ("--highest", "inf"), ("--steps", "many")):
+    for flags in (
+        *(("--lowest", "0"), ("--highest", "inf"), ("--steps", "many")),
+        ("--picture", tmp_path / "none" / "rates.svg"),
+    ):
         with pytest.raises(SystemExit):
             cli.main([*map(str, (*usual, *flags))])
