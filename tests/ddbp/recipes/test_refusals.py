@@ -215,6 +215,13 @@ def test_predictions_replace_nothing_that_is_read(tmp_path, capsys, bundle):
     assert cli.main(["predict", str(bundle), str(table), "-o", str(tmp_path / "new.csv")]) == 0
 
 
+def test_an_evaluation_that_cannot_be_written_is_told_in_a_line(tmp_path, capsys, bundle):
+    table = made.table(tmp_path / "kinds.csv", 5)
+    flags = ("--data", table, "--quiet", "--json", "/proc/found.json")
+    error = made.refused(capsys, "evaluate", bundle, *flags)
+    assert "ddbp evaluate: the file of --json must be writable; got /proc/found.json" in error
+
+
 def test_a_bundle_of_something_else_is_refused(tmp_path, capsys, bundle):
     from ddbp.export import save_bundle
     from layers import ReLU
