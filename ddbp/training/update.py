@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ddbp.comm.agreement import gather_texts, require_agreement
@@ -32,6 +33,7 @@ from .options import TrainerOptions
 from .precision import require_gain
 from .warm_up import compile_update
 
+_AS_IT_IS = nullcontext()
 # A member of an enum takes ten times as long to look up as a name, in Python 3.11.
 _EXCHANGE, _UPDATE, _PUBLISH = StepPhase.EXCHANGE, StepPhase.UPDATE, StepPhase.PUBLISH
 
@@ -189,6 +191,12 @@ class Update:
 
     def rest(self) -> None:
         """Have the model be what all ranks have in common."""
+
+    def resting(self) -> AbstractContextManager[None]:
+        """Return a context in which the model is what all ranks have in common, and after which it
+        is again what the batch is for that is computed.
+        """
+        return _AS_IT_IS
 
     def settle(self) -> tuple[float, float, float]:
         """Have the model be that at the end of an epoch; return what losses are made of that no
