@@ -13,6 +13,7 @@ from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
 from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
+from ddbp.reduction.compressed import require_codec
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
@@ -230,6 +231,8 @@ class Update:
         ------
         RuntimeError
             Batches accumulate.
+        ValueError
+            Too little is left for the compression; nothing has been changed.
         CommunicationError
             Ranks have frozen different parameters.
         """
@@ -239,6 +242,7 @@ class Update:
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
+        require_codec(self._options.compression, self.learner)
         # What there is now is still read.
         self._renew()
         before = self.reducer.compressed
