@@ -43,7 +43,11 @@ REQUEST, RESULT = "request.json", "step.json"
 """What is asked for, and what rank 0 tells."""
 DIGESTS = "digests.jsonl"
 """The file of `StepDigests` in a run folder."""
-_FOLDER = os.getcwd()
+try:
+    _FOLDER = os.getcwd()
+except OSError:
+    # Somebody has removed it.
+    _FOLDER = os.sep
 _COUNT = count()
 _NUMBERS: "WeakKeyDictionary[Trainer, int]" = WeakKeyDictionary()
 _MOST_ELEMENTS = 2**24

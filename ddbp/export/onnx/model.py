@@ -66,7 +66,8 @@ def to_onnx(
     Raises
     ------
     ValueError
-        Layers have no form in ONNX: the error names them all, and nothing is written.
+        Layers have no form in ONNX: the error names them all, and nothing is written. Or one does
+        something else for another number of samples, or of steps with `any_length`.
     ImportError
         `onnx` is not installed: `pip install "ddbp[onnx]"`.
     OSError
@@ -134,28 +135,42 @@ def _require_any_number(
     """
     more = [np.concatenate([array, array[-1:]]) for array in arrays]
     valid = None if lengths is None else np.append(lengths, lengths[-1:])
-    _require(export, model, "samples", [(more, valid)])
+    reason = _refusal(export, model, "samples", [(more, valid)])
+    if reason is not None:
+        must = "the model must take other numbers of samples"
+        raise ValueError(message(_OWNER, must, reason, _FIXES["samples"]))
     if not any_length:
         return
-    steps = [array.shape[1] for array in arrays if array.ndim > 1]
-    if not steps:
-        must, fix = "with any_length, inputs must have steps on axis 1", "Leave it out."
-        raise ValueError(message(_OWNER, must, [array.shape for array in arrays], fix))
-    found = []
-    for change in range(2 - min(steps), _OTHERS + 1):
-        others = [_of_steps(array, change) for array in arrays]
-        valid = None if lengths is None else np.minimum(lengths, others[0].shape[1])
-        found += [(others, valid)] * (change != 0)
-    _require(export, model, "steps", found)
+    reason = "inputs without axis 1"
+    # Axis 1 of rows of numbers, beside sequences, may be another one.
+    for least in (2, 3):
+        has = [
+            array.ndim >= least or (array.ndim > 1 and array.dtype.kind == "i") for array in arrays
+        ]
+        steps = [array.shape[1] for array, each in zip(arrays, has, strict=True) if each]
+        found = []
+        for change in range(2 - min(steps), _OTHERS + 1) if steps else ():
+            others = [
+                _of_steps(array, change) if each else array
+                for array, each in zip(arrays, has, strict=True)
+            ]
+            valid = None if lengths is None else np.minimum(lengths, others[0].shape[1])
+            found += [(others, valid)] * (change != 0)
+        why = _refusal(export, model, "steps", found) if found else reason
+        if why is None:
+            return
+        reason = why if least == 2 else reason
+    must = "the model must take other numbers of steps"
+    raise ValueError(message(_OWNER, must, reason, _FIXES["steps"]))
 
 
-def _require(
+def _refusal(
     export: "_Export", model: Module, what: str, inputs: list[tuple[list[Array], Array | None]]
-) -> None:
+) -> str | None:
     """Refuse a model with layers that do something else for some of these inputs, the first of them
-    that it takes.
+    that it takes; return why it takes none of them, if it does not.
     """
-    told, reason = 0, "none"
+    told, reason = 0, ""
     for arrays, lengths in inputs:
         if told == _OTHERS:
             break
@@ -163,15 +178,13 @@ def _require(
         try:
             other.model(arrays, lengths, False)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            reason = str(error)
+            reason = str(error).rstrip(".")
             continue
         told += 1
         if (layer := export.differs(other)) is not None:
             must = f"no layer must depend on the number of {what}"
             raise ValueError(message(_OWNER, must, layer, _FIXES[what]))
-    if not told:
-        must = f"the model must take other numbers of {what}"
-        raise ValueError(message(_OWNER, must, reason.rstrip("."), _FIXES[what]))
+    return None if told else reason
 
 
 def _of_steps(array: Array, change: int) -> Array:

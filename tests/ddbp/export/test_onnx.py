@@ -146,6 +146,26 @@ def test_what_depends_on_the_number_of_steps_has_not_any_length(model, says, tmp
     assert_equal(session(tmp_path / "a.onnx").run(None, {"input": x})[0], model(x))
 
 
+class TokensAndNumbers(Composite):
+    def __init__(self):
+        self.table = layers.Embedding(9, 4, rng=RNG)
+        self.numbers = layers.Linear(3, 4, rng=RNG)
+
+    def __call__(self, tokens, numbers):
+        return self.table(tokens).mean(axis=1) + self.numbers(numbers)
+
+
+def test_tokens_have_any_length_beside_numbers_that_have_not(tmp_path):
+    def inputs(steps):
+        return RNG.integers(0, 9, (2, steps)), RNG.standard_normal((2, 3)).astype(np.float32)
+
+    model = TokensAndNumbers()
+    export.to_onnx(model, tmp_path / "a.onnx", inputs(5), any_length=True)
+    tokens, numbers = inputs(7)
+    given = {"input_0": tokens, "input_1": numbers}
+    assert_equal(session(tmp_path / "a.onnx").run(None, given)[0], model(tokens, numbers))
+
+
 def test_what_depends_on_the_number_of_samples_is_refused(tmp_path):
     path, x = tmp_path / "a.onnx", RNG.standard_normal((2, 4)).astype(np.float32)
     for function, layer in (
