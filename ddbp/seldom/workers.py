@@ -64,9 +64,16 @@ def require_ranks(exchange: Exchange, ranks: int) -> None:
 def require_rows(exchange: Exchange, batch_size: int, samples: int) -> None:
     """Refuse an epoch of so many samples whose last batch has none for some of the workers."""
     last, most = samples % batch_size, max(numbers_of_workers(exchange))
-    if 0 < last < most:
-        must = f"the last batch must have a sample for each of the {most} workers"
-        _refuse(must, f"{last} samples", "Pass drop_last=True, or another batch_size.")
+    if last:
+        fix = "Pass drop_last=True, or another batch_size."
+        require_samples(most, last, "the last batch", fix)
+
+
+def require_samples(workers: int, samples: int, what: str, fix: str) -> None:
+    """Refuse a batch that has no sample for some of the workers."""
+    if samples < workers:
+        must = f"{what} must have a sample for each of the {workers} workers"
+        _refuse(must, f"{samples} samples", fix)
 
 
 def warn_if_seldom(options: Any, samples: int, epochs: int) -> None:

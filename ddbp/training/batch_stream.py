@@ -317,7 +317,10 @@ class BatchStream:
 
     def turns(self, rows: LocalBatch) -> Iterable[LocalBatch]:
         """Return this rank's rows of a batch, or those of each of its workers in turn."""
-        return (rows,) if self._options.exchange is None else of_workers(rows)
+        if self._options.exchange is None:
+            return (rows,)
+        workers.require_samples(self._plan.shards, rows.samples, "the batch", "Pass more samples.")
+        return of_workers(rows)
 
     def _require_known(self, begun_here: bool) -> None:
         if not begun_here:

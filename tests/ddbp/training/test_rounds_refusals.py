@@ -75,6 +75,16 @@ def test_a_last_batch_too_small_for_all_workers_is_refused_before_training():
     make(exchange=ddbp.LocalSGD(4, 4), drop_last=True).fit(DATA, epochs=1)
 
 
+def test_a_batch_that_is_given_must_have_a_sample_for_each_worker():
+    trainer = make(exchange=ddbp.LocalSGD(4, 2))
+    before = trainer.parameters_sha256()
+    with pytest.raises(ValueError, match="the batch must have a sample for each of the 4 workers"):
+        trainer.train_step(X[:3], LABELS[:3])
+    trainer.end_round()
+    assert trainer.parameters_sha256() == before
+    trainer.train_step(X[:4], LABELS[:4])
+
+
 def test_calls_that_are_for_gradients_of_all_are_refused():
     trainer = make(exchange=ddbp.LocalSGD(4, 4))
     for call in (trainer.no_sync, lambda: trainer.batch(X[:20], LABELS[:20])):
