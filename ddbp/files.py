@@ -44,6 +44,13 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose beginning ~ is a home, if there is such a user: a folder may be called
+    so.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a regular file, with marks in place of what is none.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp import settings, terminal
+from ddbp import files, settings, terminal
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
@@ -69,6 +69,8 @@ class Checkpoints(OptionsCallback):
     new one is on the disk, they are moved to `set-aside` beside it, and that is said. None of them
     counts for `keep_last` and `keep_best`, or is taken by `resume="auto"`, then.
     """
+
+    _folder: Path
 
     def __init__(
         self,
@@ -288,7 +290,7 @@ def _best_value(path: Path) -> float | None:
 
 def _named(resume: str | Path | None) -> str | None:
     """Return the path that a run goes on from, None if no path was named."""
-    return None if resume in (None, "auto") else str(Path(str(resume)).expanduser().absolute())
+    return None if resume in (None, "auto") else str(files.expanded(str(resume)).absolute())
 
 
 def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
@@ -349,7 +351,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
     else:
         if settings.resumes() and (since := _since(resume, run_dir)):
             return since
-        path = Path(resume).expanduser()
+        path = files.expanded(resume)
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ddbp.commands import report, runs, watch
+from ddbp.training.paths import path_of
 
 from ..report.folders import find, lines, run_folder
 
@@ -80,6 +81,16 @@ def test_runs_are_listed_newest_first(tmp_path, capsys):
         ["in/new", "failed", "4/4", "0.25", "accuracy 0.875", "40 s", "abababababab"],
         ["old", "finished", "4/4", "0.25", "accuracy 0.875", "1 min 40 s", "abababababab"],
     ]
+
+
+@pytest.mark.parametrize("command", [runs, watch, report])
+def test_a_folder_may_begin_with_the_sign_of_a_home(tmp_path, capsys, monkeypatch, command):
+    folder = run_folder(tmp_path / "~nobody-is-called-so")
+    monkeypatch.chdir(tmp_path)
+    for given in (folder.name, f"./{folder.name}", "." if command is runs else str(folder)):
+        assert command.run([given]) == 0
+    assert capsys.readouterr().err == ""
+    assert path_of("Trainer", "run_dir", f"./{folder.name}") == folder
 
 
 def test_runs_are_lines_of_json_if_asked_for(tmp_path, capsys):

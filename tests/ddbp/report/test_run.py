@@ -128,11 +128,12 @@ def test_recording_that_is_damaged_is_said(tmp_path):
     assert "must be part of a recording" in run.problems[0]
 
 
-def test_runs_are_found_in_folders_within_but_not_within_runs(tmp_path):
+def test_runs_are_found_in_folders_within_and_within_runs(tmp_path):
     first, second = run_folder(tmp_path / "a" / "first"), run_folder(tmp_path / "second")
     run_folder(first / "checkpoints" / "inner")
-    assert found(tmp_path) == [first, second]
-    assert found(first) == [first]
+    fold = run_folder(first / "folds" / "1")
+    assert found(tmp_path) == [first, fold, second]
+    assert found(first) == [first, fold]
     assert found(tmp_path / "none") == []
 
 
