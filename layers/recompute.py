@@ -79,6 +79,9 @@ class Recompute(Layer):
         """
         y = super().__call__(*inputs)
         outputs = [*y] if y.__class__ is tuple else [y]
+        if any(value.call is None or value.call.layer is not self for value in outputs[:1]):
+            # The tape has taken it apart.
+            return y
         every = [*inputs, *outputs]
         same = [every[place] for value in outputs[:1] for place in value.call.same]
         return tuple(same) if y.__class__ is tuple else same[0]

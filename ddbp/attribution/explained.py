@@ -23,7 +23,7 @@ from ddbp.data.samples import (
     samples_of,
     spread,
 )
-from layers import Embedding, Layer, Rule, Tape, Value, Workspace
+from layers import Embedding, Layer, Recompute, Rule, Tape, Value, Workspace
 from layers.checks import positive_int
 from layers.engine.sums import sum_over
 from layers.errors import message
@@ -49,8 +49,8 @@ _NOBODY: Any = _Nobody()
 
 
 class PointsTape(Tape):
-    """A tape on which layers that run as one call are calls apart, no parameter gets a gradient,
-    and what an `Embedding` gives for an input of tokens is an input, too.
+    """A tape on which layers that run as one call, or in a segment, are calls apart, no parameter
+    gets a gradient, and what an `Embedding` gives for an input of tokens is an input, too.
 
     Parameters
     ----------
@@ -91,6 +91,9 @@ class PointsTape(Tape):
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         if isinstance(layer, Fused):
             return layer.apart(*inputs)
+        if isinstance(layer, Recompute):
+            *arrays, calls = inputs
+            return calls(layer.segment, arrays)
         if isinstance(layer, Embedding) and id(inputs[0]) in self._tokens:
             number, ids = self._tokens[id(inputs[0])]
             given = self._vectors

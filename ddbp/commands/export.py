@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddbp import files, written
+from ddbp.comm.current import communicator
 from ddbp.data.samples import Ragged
 from ddbp.export.bundle import Bundle, load_bundle, save_bundle
 from ddbp.export.exchange import to_torch
@@ -73,6 +74,9 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _export(options: argparse.Namespace) -> None:
+    if not communicator().leads:
+        # Of several ranks one writes.
+        return
     source = options.source
     bundle = _of_run(source) if os.path.isdir(source) else load_bundle(source)
     targets = [each for each in (options.bundle, options.onnx, options.torch) if each is not None]

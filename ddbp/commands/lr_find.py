@@ -1,5 +1,6 @@
 """Looks for a learning rate for a recipe: `ddbp lr-find images|text|series|table --data NAME|PATH`,
-with the flags of `ddbp train`.
+with the flags of `ddbp train`, of which those that say how long to train and what to write change
+nothing.
 
 It takes one step at each of a hundred rates that rise; the suggestion is a tenth of the rate at
 which the smoothed loss is least. The last line is one JSON object.
@@ -7,7 +8,6 @@ which the smoothed loss is least. The last line is one JSON object.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 
@@ -17,6 +17,7 @@ from ddbp.optim.rate_range import RateRange
 from ddbp.recipes.recipe import Recipe
 from ddbp.training import script
 from ddbp.training.rate_search import lr_find
+from ddbp.training.run_folder import load_parameters
 
 from .refusals import told_in_a_line
 from .train import chosen, trainer_of
@@ -34,7 +35,10 @@ def run(arguments: Sequence[str]) -> int:
         about = f"the {which} rate (%(default)s)"
         flags.add_argument(name, type=script.positive_float, default=rate, help=about)
     flags.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw the curve: rates.svg, .png or .pdf"
+        "--picture",
+        type=script.output_file,
+        metavar="FILE",
+        help="draw the curve: rates.svg, .png or .pdf",
     )
     options = flags.parse_args(rest)
     return told_in_a_line(lambda: _find(recipe, options), options)
@@ -48,6 +52,8 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     # A step of the test is one of a window, which begins where nothing was read before.
     recipe.use_windows(options)
     prepared = recipe.prepare(options)
+    if options.parameters:
+        load_parameters(prepared.model, options.parameters)
     others = {name: each for name, each in prepared.trainer.items() if name != "callbacks"}
     trainer = trainer_of(options, prepared, **others)
     found = lr_find(
@@ -59,8 +65,6 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     )
     if not trainer.comm.leads:
         return
-    if options.picture is not None:
-        found.save(options.picture)
     if not options.quiet:
         _show(found)
     line = terminal.json_line(
@@ -74,6 +78,8 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     print(line, flush=True)
     if options.json:
         options.json.write_text(line + "\n")
+    if options.picture is not None:
+        found.save(options.picture)
 
 
 def _show(found: RateRange) -> None:

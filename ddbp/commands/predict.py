@@ -8,12 +8,14 @@ Files are images (or folders of them), tables, texts or series, as the model was
 import argparse
 import csv
 import glob
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ddbp import terminal
+from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.recipes import outputs
 from ddbp.recipes.chosen import RECIPES
@@ -57,10 +59,15 @@ def run(arguments: Sequence[str]) -> int:
 
 def _predict(options: argparse.Namespace) -> None:
     use_one_thread()
+    if not communicator().leads:
+        # Of several ranks one predicts.
+        return
     if options.output is not None:
         outputs.check(options.output)
     bundle, recipe, preprocessing = opened("ddbp predict", options.bundle)
     options.files = _expanded(options.files)
+    if options.output is not None:
+        _require_another(options.output, [options.bundle, *options.files])
     recipe.require_readable("ddbp predict", options.files)
     found = recipe.predict(bundle, preprocessing, options)
     for sentence in found.skipped:
@@ -70,9 +77,20 @@ def _predict(options: argparse.Namespace) -> None:
         count = len(next(iter(found.columns.values())))
         terminal.say(f"{count} predictions in {terminal.plain(options.output)}")
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # It may have no letters for names of classes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(found.columns)
     writer.writerows(outputs.rows(found.columns))
+
+
+def _require_another(output: Path, read: Sequence[Path]) -> None:
+    """Refuse a file for predictions that is one of those that are read."""
+    for path in read:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            must, fix = "--output must be another file than those that are read", "Name another."
+            raise ValueError(message("ddbp predict", must, output, fix))
 
 
 def _expanded(paths: Sequence[Path]) -> list[Path]:

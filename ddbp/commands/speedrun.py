@@ -18,6 +18,7 @@ from ddbp.speedrun import entry
 from ddbp.speedrun.entry import Entry
 from ddbp.speedrun.tasks import SHARDS, TASKS, Task
 from ddbp.terminal import json_line, plain, say
+from ddbp.training.script import output_file
 from layers.errors import message
 
 from . import launch
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         help="choose a number of the recipe; --set help names them",
     )
     parser.add_argument("--by", default="", metavar="WORDS", help="who you are, for the list")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the entry there")
+    parser.add_argument("--out", type=output_file, metavar="FILE", help="write the entry there")
     parser.add_argument("--quiet", action="store_true", help="print the entry alone")
     options = parser.parse_args(arguments)
     if (options.task is None) is (options.verify is None):
@@ -111,9 +112,9 @@ def _enter(task: Task, numbers: Mapping[str, Any], options: argparse.Namespace) 
         print(message(_OWNER, must, got, fix), file=sys.stderr)
         return 1
     made = entry.made(task, options.by, numbers, found)
+    print(json_line(made._asdict()), flush=True)
     if options.out is not None:
         made.write(options.out)
-    print(json_line(made._asdict()))
     if not options.quiet:
         say(f"{task.name}: {_in_words(made)}")
     return 0
@@ -124,8 +125,6 @@ def _verify(given: Entry, options: argparse.Namespace) -> int:
     task = TASKS[given.task]
     found = _race(task, given.numbers, options)
     again = entry.made(task, options.by, given.numbers, found)
-    if options.out is not None:
-        again.write(options.out)
     different = entry.differences(given, again)
     print(f"entry: {plain(_in_words(given))}")
     print(f"here:  {plain(_in_words(again))}")
@@ -133,6 +132,8 @@ def _verify(given: Entry, options: argparse.Namespace) -> int:
         print(f"differs: {plain(line)}")
     if not different:
         print(f"the same bits: data, {len(again.epochs)} epochs, parameters {again.sha256[:16]}")
+    if options.out is not None:
+        again.write(options.out)
     return int(bool(different))
 
 

@@ -237,10 +237,22 @@ class GeneratorSource(_Collating):
         samples = positive_int("GeneratorSource", "samples", samples, "Count them once.")
         super().__init__("GeneratorSource", x, y, weights, lengths, samples)
         self._make = make
+        self._begin()
+
+    def _begin(self) -> None:
         self._iterator: Iterator[Any] = iter(())
         self._lock = Lock()
         # The number of the sample that comes next.
-        self._next = samples
+        self._next = len(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An iterator is of this process alone.
+        own = ("_iterator", "_lock", "_next")
+        return {name: each for name, each in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
 
     def __repr__(self) -> str:
         return f"GeneratorSource({len(self)} samples)"

@@ -7,6 +7,7 @@ import os
 import weakref
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,6 +147,21 @@ def _of_safetensors(place: Path) -> dict[str, Array]:
     return found
 
 
+def is_still_there(mapped: "np.memmap[Any, Any]") -> bool:
+    """Return whether a file that is mapped has the name by which it was opened: another may be in
+    its place, or none.
+    """
+    address, path = mapped.__array_interface__["data"][0], os.path.realpath(str(mapped.filename))
+    with suppress(OSError), open("/proc/self/maps", "rb") as lines:
+        for line in lines:
+            span, *_, name = line.rstrip(b"\n").split(maxsplit=5)
+            first, last = (int(end, 16) for end in span.split(b"-"))
+            if first <= address < last:
+                # The kernel writes some characters otherwise.
+                return b"\\" in name or name == os.fsencode(path)
+    return True
+
+
 class OpenFile:
     """A file that is open for reading for as long as this object is there."""
 
@@ -188,7 +204,7 @@ class FileRows:
             root = root.base
         if not isinstance(root, np.memmap) or root.mode != "r" or root.filename is None:
             return None
-        if not array.flags.c_contiguous or array.nbytes < _SMALL:
+        if not array.flags.c_contiguous or array.nbytes < _SMALL or not is_still_there(root):
             return None
         place = root.offset + array.ctypes.data - root.ctypes.data
         return cls(OpenFile(root.filename), place, array.shape, array.dtype)

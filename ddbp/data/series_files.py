@@ -21,7 +21,9 @@ from .paths import existing_file, existing_folder
 from .series import Series
 from .skipped import BadSamples, Skipped, listed, shown
 from .statistics import SCALE, SMALL, is_too_large
-from .table import read_table, records
+from .table import Table, read_table, records
+
+_KEEP = "Leave time out to keep the order."
 
 
 def read_ts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Series:
@@ -198,7 +200,11 @@ def _fault(
 
 
 def read_column(
-    path: str | os.PathLike[str], name: str | None = None, *, skip_bad: bool = False
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    time: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[Array, str, tuple[Skipped, ...]]:
     """Return a column of a CSV or Parquet file (T,), the last one unless it is named, its name, and
     what of it cannot be read.
@@ -209,6 +215,8 @@ def read_column(
         The file, with a row for each time step.
     name
         The column.
+    time
+        The column of numbers or dates to put the rows in order by; as they come unless given.
     skip_bad
         Whether steps that cannot be read are NaN, and listed. They keep their place, so that none
         is taken for the one after the last good one.
@@ -221,15 +229,15 @@ def read_column(
         There is no such column, or one of its cells is no number, and is named.
     """
     owner, table = "read_column", read_table(path, skip_bad=skip_bad)
-    table = table.including([name] if isinstance(name, str) else [])
+    table = table.including([each for each in (name, time) if isinstance(each, str)])
     bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
-    name = [*table.columns][-1] if name is None else name
-    if name not in table.columns:
-        must, fix = (
-            f"column must be one of {table.origin}",
-            f"It has {listed([*table.columns], 20)}.",
-        )
-        raise ValueError(message(owner, must, shown(name), fix))
+    if name is None:
+        name = ([each for each in table.columns if each != time] or [*table.columns])[-1]
+    for what, each in (("column", name), ("time", time)):
+        if each not in table.columns and each is not None:
+            must = f"{what} must be one of {table.origin}"
+            fix = f"It has {listed([*table.columns], 20)}."
+            raise ValueError(message(owner, must, shown(each), fix))
     must, fix = f"column {shown(name)} must be numbers", "Fill it in: every step needs a value."
     values = []
     for row, cell in enumerate(table.columns[name]):
@@ -240,11 +248,34 @@ def read_column(
             value = None
             bad.found(f"column {shown(name)} {SMALL}", table.place(row), repr(cell), SCALE)
         values.append(math.nan if value is None else value)
+    times: Array = np.zeros(len(values))
+    if time is not None:
+        found = _times(table, time)
+        for row, moment in enumerate(found):
+            if moment is None and not math.isnan(values[row]):
+                bad.found(_time_must(time), table.place(row), repr(table.columns[time][row]), _KEEP)
+                values[row] = math.nan
+        times = np.array([math.nan if moment is None else moment for moment in found])
     # Lines that are no rows are steps as well.
     lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
     places = [bisect(table.lines or (), line) for line in lost]
-    steps = np.insert(np.array(values, np.float64), places, math.nan)
-    return steps, name, (*table.skipped, *bad.skipped)
+    steps, times = (np.insert(each, places, math.nan) for each in (np.array(values), times))
+    # What has no time comes after the row before it.
+    known = np.maximum.accumulate(np.where(np.isnan(times), -1, np.arange(len(times))))
+    order = np.argsort(np.where(known < 0, -math.inf, times[known]), kind="stable")
+    return steps[order], name, (*table.skipped, *bad.skipped)
+
+
+def _times(table: Table, time: str) -> Sequence[float | None]:
+    """Return what the cells of a column are as numbers or as dates, whichever most of them are."""
+    return min(
+        (table.parsed(time, READERS[kind]) for kind in ("number", "date")),
+        key=lambda values: values.count(None),
+    )
+
+
+def _time_must(time: str) -> str:
+    return f"column {shown(time)} must be numbers, or dates as 2026-01-31"
 
 
 def read_series_table(
@@ -308,21 +339,14 @@ def read_series_table(
             continue
         rows.setdefault(name_of(cell), []).append(row)
     found = _Collected(bad, "Mend its rows.")
-    times: Sequence[float | None] = ()
-    if time is not None:
-        # What most cells are.
-        times = min(
-            (table.parsed(time, READERS[kind]) for kind in ("number", "date")),
-            key=lambda values: values.count(None),
-        )
+    times = () if time is None else _times(table, time)
     for name, mine in rows.items():
         place = f"{table.origin}, series {name}, from {table.place(mine[0]).rpartition(', ')[2]}"
         if time is not None:
             wrong = next((row for row in mine if times[row] is None), None)
             if wrong is not None:
-                must = f"column {shown(time)} must be numbers, or dates as 2026-01-31"
                 got = f"{table.place(wrong).rpartition(', ')[2]}: {table.columns[time][wrong]!r}"
-                bad.found(must, place, got, "Leave time out to keep the order.")
+                bad.found(_time_must(time), place, got, _KEEP)
                 continue
             mine = sorted(mine, key=lambda row: (times[row] or 0.0, row))
         labels = {name_of(table.columns[label][row]) for row in mine} if label else {""}

@@ -41,7 +41,7 @@ def to_torch(
     path: str | os.PathLike[str] | None = None,
     *,
     names: Names = None,
-    channels: int | None = None,
+    channels: int | Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """Return the arrays of a model by the names and in the layouts of PyTorch's modules, and write
     them to a safetensors file if a path is given.
@@ -61,7 +61,8 @@ def to_torch(
         "resnet" (of torchvision).
     channels
         The channels of the images that the model takes, if it flattens them before any convolution:
-        they come channels-first there.
+        they come channels-first there. Or for layers in composites of your own, by their names, of
+        how many channels the flattened images are that they read, 1 if they read none: {"fc1": 16}.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def from_torch(
     source: Any,
     *,
     names: Names = None,
-    channels: int | None = None,
+    channels: int | Mapping[str, int] | None = None,
 ) -> None:
     """Give a model the weights of a PyTorch module with the same layers.
 
@@ -139,13 +140,24 @@ def from_torch(
                 ours.value = np.ascontiguousarray(array)
 
 
-def _named(owner: str, model: Any, names: Names, channels: int | None) -> list[Entry]:
+def _named(
+    owner: str, model: Any, names: Names, channels: int | Mapping[str, int] | None
+) -> list[Entry]:
     if not isinstance(model, Module):
         must, fix = "model must be a layer or made of layers", "Pass the model itself."
         raise TypeError(message(owner, must, f"a {type(model).__name__}", fix))
-    if channels is not None:
-        channels = positive_int(owner, "channels", channels, "3 for colours.")
-    return renamed(owner, model, entries(model, channels), names)
+    given = channels if isinstance(channels, Mapping) else {"": channels}
+    told = {
+        str(name): positive_int(owner, "channels", count, "3 for colours.")
+        for name, count in given.items()
+        if count is not None
+    }
+    found = entries(owner, model, told)
+    layers = {each.name.rpartition(".")[0] for each in found}
+    if strange := [name for name in told if name and name not in layers]:
+        must, fix = "channels must be of layers by their names here", 'Write {"fc": 16}.'
+        raise ValueError(message(owner, must, ", ".join(strange), fix))
+    return renamed(owner, model, found, names)
 
 
 def _held(found: list[Entry], entry: Entry, theirs: Mapping[str, Array]) -> bool:

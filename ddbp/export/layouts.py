@@ -4,8 +4,8 @@ The walk follows images on their way through a model: here they are channels-las
 channels-first, so that what reads flattened ones reads them in another order.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import layers
 from layers import Module
 from layers.conv.base import Convolution
 from layers.engine.fixed_array import FixedArray
+from layers.errors import message
 from layers.rules.predictor import Predictor
 from layers.types import Array
 
@@ -62,17 +63,47 @@ class _Flow:
         How many channels the images have that come to it; None for anything but images.
     flattened
         How many channels the images had that come to it flattened; 1 if none did.
+    sure
+        Whether it is known that what comes is of the layer before it: in composites of users'
+        classes, layers are called as their code has it.
+    told
+        As `flattened`, for layers by their names.
+    owner
+        Who refuses what is not known.
     """
 
     channels: int | None = None
     flattened: int = 1
+    sure: bool = True
+    told: Mapping[str, int] = field(default_factory=dict)
+    owner: str = ""
+
+    def count(self, size: int, path: str) -> int:
+        """Return of how many channels the flattened images are that a layer reads by an array of a
+        size; 1 if it reads none.
+        """
+        name = path.removesuffix(".")
+        if name in self.told:
+            if size % self.told[name]:
+                must, got = f"channels of {name} must divide its {size} inputs", self.told[name]
+                raise ValueError(message(self.owner, must, got, "Pass those of the images."))
+            return self.told[name]
+        if self.sure:
+            return self.flattened
+        count = self.channels or self.flattened
+        if count == 1 or size % count or size == count:
+            return 1
+        must = f"it must be known whether {name} reads flattened images, of {count} channels"
+        fix = f'Pass channels={{"{name}": {count}}} if it does, or {{"{name}": 1}} if not.'
+        raise ValueError(message(self.owner, must, f"{size} inputs, in a composite", fix))
 
 
-def entries(model: Module, channels: int | None) -> list[Entry]:
+def entries(owner: str, model: Module, channels: Mapping[str, int]) -> list[Entry]:
     """Return what a model's arrays are in PyTorch, in the order of a `state_dict`; `channels` are
-    those of the images that it takes, if there are any.
+    those of the flattened images that layers read, by their names, and under "" those of the images
+    that the model takes, if there are any.
     """
-    return [*_walk(model, "", _Flow(channels))]
+    return [*_walk(model, "", _Flow(channels.get(""), told=channels, owner=owner))]
 
 
 def _walk(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
@@ -93,12 +124,18 @@ def _walk(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
         yield from _WALKS[kind](layer, path, flow)
     elif isinstance(layer, Convolution):
         yield from _convolution(layer, path, flow)
+    elif isinstance(layer, layers.Composite):
+        before = replace(flow)
+        arrays = [*_attributes(vars(layer), path, flow)]
+        # In which order they are called, only its code knows.
+        vars(flow).update(vars(replace(flow, sure=False) if arrays else before))
+        yield from arrays
     elif isinstance(layer, layers.Module):
         _pass(layer, flow)
-        yield from _attributes(vars(layer), path)
+        yield from _attributes(vars(layer), path, flow)
 
 
-def _attributes(attribute: Any, path: str) -> Iterator[Entry]:
+def _attributes(attribute: Any, path: str, flow: _Flow) -> Iterator[Entry]:
     """Yield the arrays in attributes, by their names."""
     if isinstance(attribute, dict):
         items: Any = attribute.items()
@@ -110,9 +147,10 @@ def _attributes(attribute: Any, path: str) -> Iterator[Entry]:
         if isinstance(part, FixedArray):
             yield Entry(f"{path}{name}", (part,))
         elif isinstance(part, Module):
-            yield from _walk(part, f"{path}{name}.", _Flow())
+            flow.sure = False
+            yield from _walk(part, f"{path}{name}.", flow)
         elif isinstance(part, list | tuple | dict):
-            yield from _attributes(part, f"{path}{name}.")
+            yield from _attributes(part, f"{path}{name}.", flow)
 
 
 def _pass(layer: Any, flow: _Flow) -> None:
@@ -130,9 +168,9 @@ def _pass(layer: Any, flow: _Flow) -> None:
         flow.channels = None
 
 
-def _moved(flow: _Flow, size: int) -> tuple[Out, Back]:
+def _moved(flow: _Flow, size: int, path: str) -> tuple[Out, Back]:
     """Return how the last axis of an array goes that reads flattened images."""
-    count = flow.flattened
+    count = flow.count(size, path)
     if count == 1 or size % count or size == count:
         return lambda a: a, lambda a: (a,)
 
@@ -145,7 +183,7 @@ def _moved(flow: _Flow, size: int) -> tuple[Out, Back]:
 
 
 def _linear(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
-    yield Entry(f"{path}weight", (layer.weight,), *_moved(flow, layer.in_features))
+    yield Entry(f"{path}weight", (layer.weight,), *_moved(flow, layer.in_features, path))
     if layer.bias is not None:
         yield Entry(f"{path}bias", (layer.bias,))
     flow.channels, flow.flattened = None, 1
@@ -165,12 +203,23 @@ def _convolution(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
     yield Entry(f"{path}weight", (layer.weight,), out, back)
     if layer.bias is not None:
         yield Entry(f"{path}bias", (layer.bias,))
-    flow.channels, flow.flattened = layer.out_channels, 1
+    flow.channels, flow.flattened, flow.sure = layer.out_channels, 1, True
+
+
+def _prelu(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
+    yield Entry(f"{path}weight", (layer.weight,), *_moved(flow, layer.features, path))
 
 
 def _norm(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
-    size = layer.features if isinstance(layer.features, int) else 0
-    moved = _moved(flow, size) if size else ()
+    if isinstance(layer, layers.BatchNorm2d) and flow.flattened == 1:
+        flow.channels = layer.features
+    if isinstance(layer.features, int):
+        moved: tuple[Out, Back] = _moved(flow, layer.features, path)
+    elif flow.channels == layer.features[-1]:
+        # Of whole images, which have their channels first there.
+        moved = (lambda a: np.moveaxis(a, -1, 0)), (lambda a: (np.moveaxis(a, 0, -1),))
+    else:
+        moved = (lambda a: a), (lambda a: (a,))
     for name, theirs in (
         *(("weight", "weight"), ("bias", "bias"), ("running_mean", "running_mean")),
         ("running_variance", "running_var"),
@@ -213,6 +262,7 @@ def _cell(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
 
 
 def _attention(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
+    flow.channels, flow.flattened = None, 1
     size = layer.features
     parts = (layer.query, layer.memory) if layer.cross else (layer.projection,)
     cuts = [size] if layer.cross else []
@@ -243,6 +293,7 @@ def _block(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
 
 _WALKS: dict[type, Callable[[Any, str, _Flow], Iterator[Entry]]] = {
     layers.Linear: _linear,
+    layers.PReLU: _prelu,
     layers.Embedding: _embedding,
     layers.MultiHeadAttention: _attention,
     **dict.fromkeys((layers.EncoderBlock, layers.DecoderBlock), _block),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddbp.data.mapped import is_still_there
 from layers.errors import message
 from layers.types import Array
 
@@ -264,6 +265,8 @@ def _mapped(array: Array) -> dict[str, Any] | None:
     same = array.__array_interface__ == origin.__array_interface__
     whole = array.flags.c_contiguous or array.flags.f_contiguous
     if not (same and whole and origin.filename and origin.mode in ("r", "r+")):
+        return None
+    if not is_still_there(origin):
         return None
     origin.flush()
     return {

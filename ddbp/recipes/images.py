@@ -231,8 +231,15 @@ def _read_by(reader: ImageReader, images: Any) -> ImageArrays:
 
 
 def _sub_folder(path: Path, names: Sequence[str]) -> Path | None:
-    """Return the sub-folder with one of these names, if there is one."""
-    return next((path / name for name in names if os.path.isdir(path / name)), None)
+    """Return the sub-folder with one of these names, if there is one that is no class: a class has
+    images, and others beside it.
+    """
+    found = next((path / name for name in names if os.path.isdir(path / name)), None)
+    if found is None:
+        return None
+    beside = {each.name for each in path.iterdir() if each.is_dir() and each.name[0] != "."}
+    parts = beside <= {*_TRAINING, *_VALIDATION} or any(each.is_dir() for each in found.iterdir())
+    return found if parts else None
 
 
 def _images_at(path: Path) -> list[Path]:

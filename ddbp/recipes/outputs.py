@@ -27,6 +27,8 @@ def check(path: Path) -> Path:
     if not os.path.isdir(path.absolute().parent) or os.path.isdir(path):
         must = "--output must be a file in an existing folder"
         raise ValueError(message("ddbp predict", must, path, "Make the folder."))
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise files.unwritable("ddbp predict", path, PermissionError("its folder is read only"))
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         fix = "Install it: pip install pyarrow; or write a CSV file."
         must = "Parquet files need the package pyarrow"
@@ -36,8 +38,11 @@ def check(path: Path) -> Path:
 
 def write(path: Path, columns: Columns) -> None:
     """Write columns to a file, whole or not at all."""
-    with files.whole(path) as place:
-        _WRITERS[path.suffix.lower()](place, columns)
+    try:
+        with files.whole(path) as place:
+            _WRITERS[path.suffix.lower()](place, columns)
+    except OSError as error:
+        raise files.unwritable("ddbp predict", path, error) from error
 
 
 def rows(columns: Columns) -> list[list[Any]]:

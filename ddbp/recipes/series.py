@@ -114,7 +114,7 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values, _, skipped = _column(options, Path(options.data), preprocessing.names)
+            values, _, skipped = _column(options, _path(options), preprocessing)
             tell_skipped(skipped)
             (past, _), _ = options.example
             return windows(_standardised(values, preprocessing), past, _ahead(options.model))
@@ -146,8 +146,12 @@ class SeriesOfNumbers(Recipe):
 
 def _is_table(options: argparse.Namespace) -> bool:
     """Return whether `--data` is a file with a row for each time step."""
-    path = Path(options.data)
+    path = _path(options)
     return os.path.isfile(path) and path.suffix != ".ts"
+
+
+def _path(options: argparse.Namespace) -> Path:
+    return Path(os.path.expanduser(options.data))
 
 
 def _read(
@@ -156,7 +160,7 @@ def _read(
     """Return many series; a table's columns are those that a model was trained on, where flags do
     not name others.
     """
-    path = Path(os.path.expanduser(options.data))
+    path = _path(options)
     if path.suffix == ".ts":
         return read_ts(path, skip_bad=options.skip_bad)
     if os.path.isdir(path):
@@ -218,7 +222,7 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values, name, skipped = _column(options, Path(options.data))
+    values, name, skipped = _column(options, _path(options))
     tell_skipped(skipped)
     cut, needed = (
         len(values) - round(len(values) * options.validation),
@@ -233,7 +237,7 @@ def _forecast(options: argparse.Namespace) -> Split:
         must, fix = "the series must have numbers to train on", "Mend them."
         raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
     first = Series((known[:, np.newaxis],), None, (), (options.data,), ())
-    reader = SeriesReader.fit(first, names=[name])
+    reader = SeriesReader.fit(first, names=[name], columns=_named_columns(options))
     training, validation = (
         windows(_standardised(part, reader), options.past, options.ahead)
         for part in (values[:cut], values[cut:])
@@ -242,13 +246,21 @@ def _forecast(options: argparse.Namespace) -> Split:
 
 
 def _column(
-    options: argparse.Namespace, path: Path, known: Sequence[str] = ()
+    options: argparse.Namespace, path: Path, reader: SeriesReader | None = None
 ) -> tuple[Array, str, tuple[Skipped, ...]]:
     """Return a column of a table (T,), that which a model was trained on unless one is named, its
     name and the steps that cannot be read, which are NaN.
     """
+    named = _named_columns(options)
+    for flag in ("series", "label"):
+        if flag in named:
+            must, got = "a forecast must be of one series", f"--{flag} {named[flag]}"
+            fix = "Leave it out, and name a file of one series; --label tells what series are."
+            raise ValueError(message("ddbp", must, got, fix))
+    known = () if reader is None else reader.names
     name = options.column or (known[0] if known else None)
-    return read_column(path, name, skip_bad=options.skip_bad)
+    time = named.get("time", None if reader is None else reader.columns.get("time"))
+    return read_column(path, name, time=time, skip_bad=options.skip_bad)
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
@@ -267,7 +279,7 @@ def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace
     assert bundle.example is not None
     (past, _), _ = bundle.example
     for path in options.files:
-        values, *_ = _column(options, path, reader.names)
+        values, *_ = _column(options, path, reader)
         if len(values) < past:
             must = f"a series must have {past} values, which a forecast reads"
             raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))

@@ -1,15 +1,17 @@
 """Compressed gradients: what each shard sends, what it keeps back, and their sum."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from ddbp.comm.base import Collective, Communicator
-from ddbp.compression import Compressor
+from ddbp.compression import Compressor, Rounded
 from ddbp.snapshot import Pieces, Schema, State, array
+from layers import FlatParameters, Module, Parameter
 from layers.engine.fixed_tree import tree_sum
 from layers.engine.memory import zeros
+from layers.engine.parameter import unique_parameters
 from layers.kernels import compression as kernels
 from layers.types import Array
 
@@ -234,6 +236,33 @@ class CompressedShards:
             place = slice(self._first * self.nbytes, (self._first + self._plan.local) * self.nbytes)
             before = self._before[self._mine]
             before[...] = messages.reshape(-1)[place].reshape(before.shape)
+
+
+class _Copies(Module):
+    """Copies of the parameters of a model, under their names."""
+
+    def __init__(self, model: Module) -> None:
+        self._copies = [
+            (name, Parameter(each.value, trainable=each.trainable))
+            for name, each in unique_parameters(model)
+        ]
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        for name, parameter in self._copies:
+            yield f"{prefix}{name}", parameter
+
+
+def require_codec(compressor: Compressor | Rounded | None, model: Module) -> None:
+    """Refuse a compressor that does not go with what is trained of a model, which stays where it
+    is.
+
+    Raises
+    ------
+    ValueError
+        It does not.
+    """
+    if compressor is not None and not isinstance(compressor, Rounded):
+        compressor.codec(FlatParameters(_Copies(model)))
 
 
 def _private(name: str, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -9,12 +9,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from layers import BinaryCrossEntropy, LogSoftmax, Sigmoid, Softmax, SoftmaxCrossEntropy
+from layers import BinaryCrossEntropy, LogSoftmax, Sigmoid, Softmax, SoftmaxCrossEntropy, Softplus
 from layers.errors import message
 from layers.types import Array
 
 from .estimator import NetworkEstimator
 from .network import Factory
+from .refused import unless_refused
 
 
 class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
@@ -138,6 +139,7 @@ class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         tags.classifier_tags.multi_label = True
         return tags
 
+    @unless_refused
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one step for each batch of the samples, in their order.
 
@@ -192,7 +194,7 @@ class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of the probability of each class, or of each label."""
         logits = self._outputs(X)
-        logarithms: Array = np.log(Sigmoid()(logits)) if self._multilabel else LogSoftmax()(logits)
+        logarithms: Array = -Softplus()(-logits) if self._multilabel else LogSoftmax()(logits)
         return logarithms
 
     def _unlearn(self) -> None:

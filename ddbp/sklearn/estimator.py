@@ -34,6 +34,7 @@ from layers.errors import message
 from layers.types import Array
 
 from . import network as networks
+from .refused import unless_refused
 
 _LARGEST_BATCH = 200
 """Samples of a batch, unless said."""
@@ -135,6 +136,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
 
     # Training
 
+    @unless_refused
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network; with `warm_start`, go on with the parameters that there are.
 
@@ -159,7 +161,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             self._unlearn()
         data, mean = self._read(X, y, sample_weight, reset=not goes_on)
         seed = self._seed()
-        self._forget()
+        self._trainer = self._training = None
         if not goes_on:
             self._begin(seed, data.x)
         training, validation = self._split(data, seed)
@@ -179,7 +181,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             got = f"{self.max_iter} epochs, in the last {self.n_iter_no_change} of which the loss"
             fix = "Raise max_iter, tol or learning_rate_init."
             text = message(self._name, must, f"{got} still fell", fix)
-            warnings.warn(text, ConvergenceWarning, stacklevel=2)
+            warnings.warn(text, ConvergenceWarning, stacklevel=3)
         return self
 
     def _go_on(self, X: Any, y: Any, sample_weight: Any, begins: bool) -> Self:
@@ -195,7 +197,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             self._require_same_network("partial_fit")
         data, _ = self._read(X, y, sample_weight, reset=begins)
         if begins:
-            self._forget()
+            self._trainer = self._training = None
             self.history_, self.n_iter_ = History(), 0
             self._begin(self._seed(), data.x)
         trainer = self._continued()
@@ -258,9 +260,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
                 got = f"{now[name]!r}" + (f", after {then[name]!r}" if name in then else "")
                 fix = "Set it back, or call fit without warm_start for a new network."
                 raise ValueError(message(self._name, must, got, fix))
-
-    def _forget(self) -> None:
-        self._trainer = self._training = None
 
     def _made_trainer(self, size: int, seed: int, penalty: float, *callbacks: Any) -> Trainer:
         options = dict(self.trainer_options or {})

@@ -11,6 +11,7 @@ from layers.errors import message
 from layers.types import Array
 
 from .estimator import NetworkEstimator
+from .refused import unless_refused
 
 
 class DDBPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
@@ -41,6 +42,7 @@ class DDBPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
+    @unless_refused
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one step for each batch of the samples, in their order; X, y and sample_weight are
         those of `fit`.

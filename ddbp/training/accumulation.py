@@ -58,6 +58,8 @@ class Accumulation:
         What is called with a loss and its gradient before a rule propagates it, if given.
     last
         The tape of a batch that ends its group, however many came before it.
+    newest
+        The tape of the batch that was made last, whose memory is that of all before.
     ends_run
         Whether the run ends with the batch that was given out last.
     sums
@@ -73,6 +75,7 @@ class Accumulation:
         self._reducer = reducer
         self._scaling = scaling
         self.last: Tape | None = None
+        self.newest: Tape | None = None
         self.ends_run = False
         self._numbers: set[float] = set()
         self.held = False
@@ -120,6 +123,7 @@ class Accumulation:
         """
         x, y, _, weights, tape = batch
         assert tape is not None
+        self.newest = tape
         if tape.calls:
             tape.restart()
         arguments = (y,) if weights is None else (y, weights)
@@ -143,10 +147,7 @@ class Accumulation:
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
         """
-        flat = self._reducer.flat
-        checks.is_value(loss)
-        if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
-            checks.own_tape(loss, flat)
+        self._require_newest(loss)
         factor = self.factor(loss)
         if factor != 1:
             gradient = (
@@ -174,10 +175,7 @@ class Accumulation:
         """Return the loss, or refuse a batch whose gradient had to be multiplied, or that of the
         rule, and was not.
         """
-        flat = self._reducer.flat
-        checks.is_value(loss)
-        if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
-            checks.own_tape(loss, flat)
+        self._require_newest(loss)
         if self.factor(loss) != 1:
             must = (
                 "a batch of another size than the first that accumulates must be propagated"
@@ -196,6 +194,18 @@ class Accumulation:
             fix = "Call trainer.step(loss), or loss.backward(rule=trainer.options.rule)."
             raise ValueError(message("Trainer.update", must, got, fix))
         return loss
+
+    def _require_newest(self, loss: Value) -> None:
+        """Refuse a loss that is not of the batch that was made last."""
+        flat = self._reducer.flat
+        checks.is_value(loss)
+        if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
+            checks.own_tape(loss, flat)
+        if loss.tape is not self.newest and self.newest is not None:
+            must = "the loss must be of the batch that was made last"
+            got = "one of a batch whose memory another has taken since"
+            fix = "Step before anything else makes a batch: batches, batch, train_step, fit, fork."
+            raise ValueError(message("Trainer.step", must, got, fix))
 
     def add(self, loss: Value) -> None:
         """Count a batch whose gradient has been added; if its loss is refused, the group begins

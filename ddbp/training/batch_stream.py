@@ -62,8 +62,6 @@ class BatchStream:
     interrupted
         Whether the run goes on from an earlier state of it: the epoch that was given out is not
         over.
-    last_tape
-        That of the last batch.
     loader
         What reads and augments batches.
     between
@@ -88,7 +86,6 @@ class BatchStream:
         self.position = 0
         self.given_out = False
         self.interrupted = False
-        self.last_tape: Tape | None = None
         self._start = 0
         self._seed = options.seed
         self._options = options
@@ -440,7 +437,7 @@ def taped(
     update, hooks = trainer._update, trainer.tape_watchers.hooks if telling else None
     # As if the batches that accumulate were one: random masks are those of its samples.
     first = rows.first + update.samples_before
-    last = trainer._stream.last_tape
+    last = update.group.newest
     if (
         last is not None
         and last.workspace is trainer._workspace
@@ -466,6 +463,6 @@ def taped(
             hooks=hooks,
             owner=update.flat,
         )
-    trainer._stream.last_tape = tape
+    update.group.newest = tape
     tape.numbers = rows.first if rows.numbers is None else rows.numbers
     return Batch(recorded(tape, rows.x, copy), rows.y, rows.samples, rows.weights, tape)

@@ -294,14 +294,37 @@ def _named(resume: str | Path | None) -> str | None:
 
 
 def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
-    """Refuse to begin anew where there are checkpoints of another run, before anything of it is
-    replaced: who resumes later would go on from these; on the rank that leads.
+    """Refuse to begin anew, or to go on from elsewhere, where there are checkpoints of another run,
+    before anything of it is replaced: who resumes later would go on from these; on the rank that
+    leads.
     """
-    begins = trainer.resume is None and not trainer.comm.takes_over
-    if begins and trainer.comm.leads and path is not None and folder.found(path):
+    comm, named = trainer.comm, _named(trainer.resume)
+    if path is None or not comm.leads or comm.takes_over or trainer.resume == "auto":
+        return
+    found = folder.found(path)
+    if found and named is None:
         must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
         fix = 'Go on with resume="auto" (--resume), choose another folder, or remove them.'
         raise ValueError(message("Trainer", must, got, fix))
+    others = [each for each in found if named is not None and not _is_of(each, named)]
+    if others:
+        must = f"a run that goes on from {named} must have a folder of its own"
+        got = f"a checkpoint of another run, {others[-1]}"
+        fix = "Choose another folder (--run-dir), or remove what is in this one."
+        raise ValueError(message("Trainer", must, got, fix))
+
+
+def _is_of(path: Path, origin: str) -> bool:
+    """Return whether a checkpoint is of the run that goes on from `origin`: in the same folder, or
+    written since. That of a damaged one is not known.
+    """
+    place = folder.within(Path(origin)).resolve()
+    if path.parent.resolve() in (place, *place.parents):
+        return True
+    try:
+        return Checkpoint(path).facts.get("resumed") == origin
+    except DamagedError:
+        return True
 
 
 def in_run(trainer: "Trainer") -> Path | None:

@@ -54,8 +54,8 @@ class Evaluating:
         for any number of them.
         """
         trainer: Any = self
-        trainer._update.rest()
-        return of_trainer(trainer, trainer.recovered(trainer._data.one, dataset))
+        with trainer._update.resting():
+            return of_trainer(trainer, trainer.recovered(trainer._data.one, dataset))
 
     def predict(self, x: Any) -> Any:
         """Return the model's output for x, as `ArrayDataset` takes it, or for that of a `Source`,
@@ -64,15 +64,15 @@ class Evaluating:
         longest of all.
         """
         trainer: Any = self
-        trainer._update.rest()
         samples = checks.samples_to_predict(x, trainer._flat.dtype)
-        return predict(trainer.predictor, samples, trainer.options.batch_size)
+        with trainer._update.resting():
+            return predict(trainer.predictor, samples, trainer.options.batch_size)
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and states."""
         trainer: Any = self
-        trainer._update.rest()
-        return replicate.digest(trainer.model)
+        with trainer._update.resting():
+            return replicate.digest(trainer.model)
 
 
 def of_trainer(trainer: "Trainer", data: Dataset) -> dict[str, float]:

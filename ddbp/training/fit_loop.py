@@ -435,4 +435,7 @@ def batches(trainer: "Trainer", data: Dataset, epochs: int) -> Iterator[Batch]:
     except TrainingOver:
         stream.given_out = False
         return
+    except GeneratorExit:
+        trainer._update.rest()
+        raise
     stream.end()

@@ -300,11 +300,13 @@ def _apart(trainer: "Trainer") -> Iterator[None]:
     else:
         kept.restore(lambda: comm.host_barrier((CollectiveKind.GATHER, 0)))
     finally:
-        batches = update.batches
+        batches, newest = update.batches, group.newest
         for part, attributes in zip(changing, parts, strict=True):
             vars(part).update(attributes)
         # The watchdog sees by it that there is progress.
         update.batches = batches
+        # Its memory is not that of the batch before any more.
+        group.newest = newest
         trainer.step_count = step
         reducer.requested = requested
 

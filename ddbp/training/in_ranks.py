@@ -144,7 +144,7 @@ def main(folder: str) -> None:
     try:
         _train(place)
     except BaseException as error:
-        if isinstance(error, SystemExit) and error.code in (None, 0, SAVED):
+        if isinstance(error, SystemExit) and error.code == SAVED:
             raise
         note_error(place, comm.rank, error)
         for note in BEFORE_ABORT:

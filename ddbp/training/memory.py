@@ -364,7 +364,7 @@ class _Practice:
     def _begin_anew(self) -> None:
         """Let go of what steps before have held."""
         self._trainer._workspace = Workspace()
-        self._trainer._stream.last_tape = None
+        self._trainer._update.group.newest = None
         _give_back_free()
 
     def _run(self, workspace: Workspace, *hooks: TapeHook) -> None:

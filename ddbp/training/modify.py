@@ -42,8 +42,14 @@ def modified(trainer: "Trainer", *, known: bool = False) -> Iterator[bool]:
     """Return a context as that of `modify_parameters`, whose changes are taken back if they are
     `known`, and which no state counts; collective.
     """
+    with trainer._update.resting(), _modified(trainer, known) as mine:
+        yield mine
+
+
+@contextmanager
+def _modified(trainer: "Trainer", known: bool) -> Iterator[bool]:
+    """Do what `modified` does with parameters that all ranks have in common."""
     comm, collective = trainer._update.comm, (CollectiveKind.GATHER, trainer.step_count)
-    trainer._update.rest()
     # What the others still compute is of the parameters as they were.
     trainer.recovered(comm.host_barrier, collective)
     Parameter.writes += 1

@@ -139,12 +139,13 @@ class ExponentialMovingAverage(OptionsCallback):
         >>> with average.applied(trainer):
         ...     ddbp.save_parameters(trainer.model, "average.safetensors")
         """
-        kept = {name: p.value.copy() for name, p in trainer.model.named_parameters()}
-        self._apply(trainer, modified)
-        try:
-            yield
-        finally:
-            trainer.recovered(_set_parameters, trainer, kept, modified)
+        with trainer._update.resting():
+            kept = {name: p.value.copy() for name, p in trainer.model.named_parameters()}
+            self._apply(trainer, modified)
+            try:
+                yield
+            finally:
+                trainer.recovered(_set_parameters, trainer, kept, modified)
 
     def apply(self, trainer: "Trainer") -> None:
         """Set the parameters to the averages; collective.

@@ -25,9 +25,11 @@ def told_in_a_line(act: Callable[[], None], words: Callable[[str], str] = str) -
     """
     try:
         act()
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         line = terminal.plain(error)
-        if GOT not in line:
+        # What kinds of RuntimeError say may be true of one rank alone.
+        special = isinstance(error, RuntimeError) and type(error) is not RuntimeError
+        if GOT not in line or special:
             raise
         line = words(line)
         if settings.launched():

@@ -7,7 +7,8 @@ between two exchanges are on the way to the next one.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -115,14 +116,15 @@ class Rounds(Update):
         self._hire(plan)
         self._asked = 0
         # Exchanges and batches so far, and those since the last exchange; whether workers have
-        # parameters that they have not exchanged; whose turn it is, and whose the model has.
+        # parameters that they have not exchanged; whose turn it is, whose the model has, and if a
+        # batch is computed.
         self._exchanges = 0
         self._count = 0
         self._since = 0
         self._apart = False
         self._turn = 0
         self._inside: int | None = None
-        self._over = False
+        self._computes = self._over = False
 
     def _hire(self, plan: ShardPlan) -> None:
         """Make what workers need, which all begin with the parameters that the model has, and a
@@ -179,6 +181,7 @@ class Rounds(Update):
 
     def enter(self) -> None:
         """Give the model what is of the worker whose turn it is."""
+        self._computes = True
         if self._inside == self._turn:
             return
         if self._inside is None:
@@ -198,9 +201,20 @@ class Rounds(Update):
 
     def rest(self) -> None:
         """Give the model what all workers have in common."""
+        self._computes = False
         if self._inside is not None:
             self._leave()
             self._give_common()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        computes = self._computes
+        self.rest()
+        try:
+            yield
+        finally:
+            if computes:
+                self.enter()
 
     def _give_common(self) -> None:
         for fragment in self._fragments:
@@ -223,13 +237,9 @@ class Rounds(Update):
         )
         if not same:
             self._take_over()
-            self._values[:] = self.flat.values
-            for of_worker in self._own_states:
-                for own, common in zip(of_worker, self._common_states, strict=True):
-                    own[...] = common
 
     def _take_over(self) -> None:
-        """Make what the model has what workers have in common; collective."""
+        """Have all workers go on with what the model has; collective."""
         meet = CollectiveKind.GATHER, 0
         self._everyone.host_barrier(meet)
         if self._everyone.rank == self._everyone.topology.first:
@@ -237,8 +247,10 @@ class Rounds(Update):
             for fragment in self._fragments:
                 fragment.values[...] = self.flat.values[fragment.place]
         self._everyone.host_barrier(meet)
-        for common, state in zip(self._common_states, self._states, strict=True):
-            common[...] = state.value
+        self._values[:] = self.flat.values
+        for each in (self._common_states, *self._own_states):
+            for common, state in zip(each, self._states, strict=True):
+                common[...] = state.value
 
     def follow(self) -> bool:
         """Give the model what all have in common, and refuse changes of what is trained."""
@@ -259,6 +271,7 @@ class Rounds(Update):
         """
         optimizer = self._optimizer
         value = super().__call__(loss, optimizer.steps, ())
+        self._computes = False
         self._asked |= self.reducer.requested
         self.reducer.requested = 0
         counted, samples = self.group.counted, self.group.updated
@@ -357,8 +370,8 @@ class Rounds(Update):
         exchange has told of yet; collective.
         """
         self.rest()
-        total, counted, samples = self._settled()
-        return total, counted, samples
+        result: tuple[float, float, float] = tuple(self._settled())
+        return result
 
     def _require_no_turn(self, owner: str, what: str) -> None:
         """Refuse what needs all workers to have had the same batches."""
@@ -473,7 +486,6 @@ class Rounds(Update):
         self._apart = state["apart"]
         self._asked = 0
         self._take_over()
-        self._values[:] = self.flat.values
         first, last = self._workers.owned(self._workers.rank)
         there = state["totals"].shape[0]
         for number, worker in enumerate(range(first, last)):
@@ -481,8 +493,6 @@ class Rounds(Update):
             self._optimizers[number].load_state(below("inner", mine))
             stays = worker < there
             self._totals[number] = mine["totals"] if stays else 0
-            for common, own in zip(self._common_states, self._own_states[number], strict=True):
-                own[...] = common
             if state["apart"] and stays:
                 for name, view in self._own()[number].items():
                     view[...] = mine[f"own.{name}"]

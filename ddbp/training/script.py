@@ -296,8 +296,8 @@ def new_folder(name: str) -> Path:
 
 def options_of_steps(options: argparse.Namespace) -> dict[str, Any]:
     """Return those options of a trainer, by the common flags, that each of its steps goes by."""
-    names = ("batch_size", "seed", "shards", "precision", "memory", "rule", "quiet")
-    return {name: getattr(options, name) for name in names}
+    names = ("batch_size", "seed", "shards", "precision", "memory", "rule", "exchange")
+    return {name: getattr(options, name) for name in (*names, "compression", "quiet")}
 
 
 def fit(
@@ -347,8 +347,6 @@ def fit(
         model,
         loss=loss,
         optimizer=optimizer,
-        exchange=options.exchange,
-        compression=options.compression,
         network=training if chooses else options.network,
         callbacks=callbacks,
         doctor=watched if options.doctor is None else options.doctor,

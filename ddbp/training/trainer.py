@@ -267,8 +267,8 @@ class Trainer(
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a
         new tape; after `load_state` what is left of the loop that the state is from.
 
-        The arrays of a batch are overwritten by the next one. Ranks compare a data set when it is
-        first used.
+        The next batch takes the memory of a batch, so its step comes before. Ranks compare a data
+        set when it is first used.
 
         >>> for batch in trainer.batches(data, epochs=5):
         ...     loss = criterion(model(batch.x), batch.y)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ddbp.comm.agreement import gather_texts, require_agreement
@@ -12,6 +13,7 @@ from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
 from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
+from ddbp.reduction.compressed import require_codec
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
@@ -32,6 +34,7 @@ from .options import TrainerOptions
 from .precision import require_gain
 from .warm_up import compile_update
 
+_AS_IT_IS = nullcontext()
 # A member of an enum takes ten times as long to look up as a name, in Python 3.11.
 _EXCHANGE, _UPDATE, _PUBLISH = StepPhase.EXCHANGE, StepPhase.UPDATE, StepPhase.PUBLISH
 
@@ -190,6 +193,12 @@ class Update:
     def rest(self) -> None:
         """Have the model be what all ranks have in common."""
 
+    def resting(self) -> AbstractContextManager[None]:
+        """Return a context in which the model is what all ranks have in common, and after which it
+        is again what the batch is for that is computed.
+        """
+        return _AS_IT_IS
+
     def settle(self) -> tuple[float, float, float]:
         """Have the model be that at the end of an epoch; return what losses are made of that no
         update has told of, what they are divided by, and samples; collective.
@@ -222,6 +231,8 @@ class Update:
         ------
         RuntimeError
             Batches accumulate.
+        ValueError
+            Too little is left for the compression; nothing has been changed.
         CommunicationError
             Ranks have frozen different parameters.
         """
@@ -231,6 +242,7 @@ class Update:
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
+        require_codec(self._options.compression, self.learner)
         # What there is now is still read.
         self._renew()
         before = self.reducer.compressed

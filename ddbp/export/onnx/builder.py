@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,14 @@ class Graph:
             self._turned[x.name, first] = known
             self._turned[known, not first] = x.name
         return known
+
+    def reshaped(self, x: Tensor, shape: tuple[int, ...]) -> str:
+        """Return the name of a tensor in another shape, in our layout: sizes that stay are those
+        that it has when the graph runs, as that of the batch.
+        """
+        # A 0 stands for the size that the axis has.
+        sizes = [0 if new == old else new for new, old in zip_longest(shape, x.shape)]
+        return str(self.add("Reshape", self.last(x), self.integers(*sizes[: len(shape)])))
 
     def together(self, *tensors: Tensor) -> tuple[list[str], bool]:
         """Return the names of tensors in one layout, and whether that is channels-first: if all are

@@ -140,9 +140,10 @@ def group_norm(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int, ..
     (x,) = inputs
     groups, size = layer.groups, layer.features
     ones, zeros = (graph.constant(np.full(groups, value, graph.dtype)) for value in (1, 0))
-    parts = graph.add("Reshape", graph.first(x), graph.integers(0, groups, -1))
+    first = graph.first(x)
+    parts = graph.add("Reshape", first, graph.integers(0, groups, -1))
     parts = graph.add("InstanceNormalization", parts, ones, zeros, epsilon=layer.epsilon)
-    name = graph.add("Reshape", parts, graph.integers(0, size, *shape[1:-1]))
+    name = graph.add("Reshape", parts, graph.add("Shape", first))
     if layer.weight is not None:
         place = (size, *[1] * (x.ndim - 2))
         name = graph.add("Mul", name, graph.constant(layer.weight.value.reshape(place)))
@@ -173,8 +174,7 @@ def concatenate(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int, .
 
 def reshape(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int, ...]) -> Tensor:
     (x,) = inputs
-    # A 0 stands for the size that the axis has: that of the batch.
-    return Tensor(graph.add("Reshape", graph.last(x), graph.integers(0, *shape[1:])), shape)
+    return Tensor(graph.reshaped(x, shape), shape)
 
 
 def channels_last(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int, ...]) -> Tensor:

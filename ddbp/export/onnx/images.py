@@ -87,7 +87,9 @@ def pooling(maximum: bool) -> Convert:
             _sizes(layer, x, name) for name in ("kernel_size", "stride", "padding")
         )
         numbers = [*zip(x.shape[1:-1], shape[1:-1], window, strides, before, strict=True)]
-        after = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in numbers]
+        after = before
+        if layer.ceil_mode:
+            after = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in numbers]
         options = {"kernel_shape": window, "strides": strides, "pads": [*before, *after]}
         name = graph.first(x)
         if maximum:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ _CONVERTERS = {
 _LARGEST = 2**31 - 1
 """Bytes of a file of ONNX without files beside it."""
 _OWNER = "to_onnx"
+_OTHERS = 8
+"""Numbers of steps that a model of any is asked for, beside that of the example."""
+_FIXES = {"samples": "Write it for any.", "steps": "Write it for any, or leave out any_length."}
 
 
 @wording("to_onnx")
@@ -85,7 +89,10 @@ def to_onnx(
     if len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
         must, fix = "example must be of one sample or more", "Pass example=x[:1]."
         raise ValueError(message(_OWNER, must, [array.shape for array in arrays], fix))
-    made = _Export(model).model(arrays, _lengths(lengths, len(arrays[0])), any_length)
+    valid = _lengths(lengths, len(arrays[0]))
+    export = _Export(model)
+    made = export.model(arrays, valid, any_length)
+    _require_any_number(export, model, arrays, valid, any_length)
     package.checker.check_model(made, full_check=True)
     content = made.SerializeToString()
     if len(content) > _LARGEST:
@@ -119,6 +126,61 @@ def _lengths(given: Any, samples: int) -> Array | None:
     return array.astype(np.int64)
 
 
+def _require_any_number(
+    export: "_Export", model: Module, arrays: list[Array], lengths: Array | None, any_length: bool
+) -> None:
+    """Refuse a model that does something else for other numbers of samples, or of steps: a graph is
+    that of one. Numbers of steps that come after each other tell a stride, too.
+    """
+    more = [np.concatenate([array, array[-1:]]) for array in arrays]
+    valid = None if lengths is None else np.append(lengths, lengths[-1:])
+    _require(export, model, "samples", [(more, valid)])
+    if not any_length:
+        return
+    steps = [array.shape[1] for array in arrays if array.ndim > 1]
+    if not steps:
+        must, fix = "with any_length, inputs must have steps on axis 1", "Leave it out."
+        raise ValueError(message(_OWNER, must, [array.shape for array in arrays], fix))
+    found = []
+    for change in range(2 - min(steps), _OTHERS + 1):
+        others = [_of_steps(array, change) for array in arrays]
+        valid = None if lengths is None else np.minimum(lengths, others[0].shape[1])
+        found += [(others, valid)] * (change != 0)
+    _require(export, model, "steps", found)
+
+
+def _require(
+    export: "_Export", model: Module, what: str, inputs: list[tuple[list[Array], Array | None]]
+) -> None:
+    """Refuse a model with layers that do something else for some of these inputs, the first of them
+    that it takes.
+    """
+    told, reason = 0, "none"
+    for arrays, lengths in inputs:
+        if told == _OTHERS:
+            break
+        other = _Export(model)
+        try:
+            other.model(arrays, lengths, False)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            reason = str(error)
+            continue
+        told += 1
+        if (layer := export.differs(other)) is not None:
+            must = f"no layer must depend on the number of {what}"
+            raise ValueError(message(_OWNER, must, layer, _FIXES[what]))
+    if not told:
+        must = f"the model must take other numbers of {what}"
+        raise ValueError(message(_OWNER, must, reason.rstrip("."), _FIXES[what]))
+
+
+def _of_steps(array: Array, change: int) -> Array:
+    """Return an input of so many more steps, or fewer."""
+    if array.ndim < 2:
+        return array
+    return array[:, np.minimum(np.arange(array.shape[1] + change), array.shape[1] - 1)]
+
+
 class _Export:
     """Follows a model through a call.
 
@@ -133,6 +195,19 @@ class _Export:
         self._graph = Graph(np.float32)
         self._names = {id(layer): name for name, layer in model.named_layers()}
         self._unsupported: list[str] = []
+        self._layers: list[str] = []
+
+    def differs(self, other: "_Export") -> str | None:
+        """Return the first layer whose nodes are others there, None if all are the same."""
+        mine, theirs = self._graph, other._graph
+        whose = chain(self._layers, repeat("the output"))
+        for node, found, layer in zip(mine.nodes, theirs.nodes, whose, strict=False):
+            constants = mine.initializers.keys() & node.input
+            if node != found or not all(
+                _alike(mine.initializers[name], theirs.initializers[name]) for name in constants
+            ):
+                return layer
+        return None if len(mine.nodes) == len(theirs.nodes) else "the output"
 
     def model(self, arrays: list[Array], lengths: Array | None, any_length: bool) -> Any:
         """Return the model of ONNX for inputs like these."""
@@ -208,6 +283,15 @@ class _Export:
         self, call: Any, inputs: list[Any], outputs: tuple[Value, ...], known: Mapping[int, Tensor]
     ) -> list[Tensor]:
         """Add the nodes of a call; return the tensors of its outputs."""
+        made = self._nodes(call, inputs, outputs, known)
+        name = self._names.get(id(call.layer), "")
+        shown = f"{call.layer!r} ({name})" if name else repr(call.layer)
+        self._layers += [shown] * (len(self._graph.nodes) - len(self._layers))
+        return made
+
+    def _nodes(
+        self, call: Any, inputs: list[Any], outputs: tuple[Value, ...], known: Mapping[int, Tensor]
+    ) -> list[Tensor]:
         layer, shapes = call.layer, [value.shape for value in outputs]
         if isinstance(layer, layers.Recompute):
             *arguments, named = call.inputs
@@ -259,6 +343,12 @@ class _Export:
             return given
         array = np.asarray(given)
         return Tensor(self._graph.constant(array), array.shape)
+
+
+def _alike(mine: Array, theirs: Array) -> bool:
+    """Return whether constants are the same, or become so for another number of samples."""
+    one = mine.ndim == theirs.ndim and mine.shape[:1] == (1,) and mine.shape[1:] == theirs.shape[1:]
+    return np.array_equal(mine, theirs) or (one and bool((mine == theirs).all()))
 
 
 def _leaves(name: str, result: Any) -> Iterator[tuple[str, Tensor, Any]]:

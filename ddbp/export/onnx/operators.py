@@ -23,6 +23,8 @@ _FUNCTIONS = {
     "negative": "Neg",
 }
 Shape = tuple[int, ...]
+_FAR = 2**63 - 1
+"""Beyond the end of every axis."""
 
 
 class UnsupportedError(ValueError):
@@ -68,7 +70,22 @@ def reshape(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor
     (x,) = inputs
     if not shape or shape[0] != x.shape[0]:
         raise UnsupportedError("a shape that joins samples")
-    return Tensor(graph.add("Reshape", graph.last(x), graph.integers(0, *shape[1:])), shape)
+    return Tensor(graph.reshaped(x, shape), shape)
+
+
+def _ends(part: Any, axis: int) -> tuple[int, int, int, int]:
+    """Return start, stop, axis and step of what is taken along an axis, of whatever length: numbers
+    that count from its end do so there.
+    """
+    if not isinstance(part, slice):
+        return int(part), _FAR if part == -1 else int(part) + 1, axis, 1
+    step = 1 if part.step is None else int(part.step)
+    first, last = (0, _FAR) if step > 0 else (_FAR, -_FAR)
+    start, stop = (
+        usual if end is None else int(end)
+        for end, usual in ((part.start, first), (part.stop, last))
+    )
+    return start, stop, axis, step
 
 
 def index(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor:
@@ -91,15 +108,9 @@ def index(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor:
         if each != slice(None):
             if axis == 0:
                 raise UnsupportedError("an index of samples")
-            length = x.shape[axis]
-            if isinstance(each, slice):
-                start, stop, step = each.indices(length)
-                # What ends before the first is far below it there.
-                ends = [start, stop if stop >= 0 else -length - 1, axis, step]
-            else:
-                ends = [each % length, each % length + 1, axis, 1]
+            name = graph.add("Slice", name, *(graph.integers(end) for end in _ends(each, axis)))
+            if not isinstance(each, slice):
                 dropped.append(axis)
-            name = graph.add("Slice", name, *(graph.integers(int(end)) for end in ends))
         axis += 1
     if dropped:
         name = graph.add("Squeeze", name, graph.integers(*dropped))

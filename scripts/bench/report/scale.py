@@ -1,5 +1,6 @@
 """Tables of several ranks: reduction, overlap, efficiency, memory, the model of scale."""
 
+import itertools
 from statistics import median
 from typing import Any
 
@@ -265,19 +266,24 @@ def _batches_to(curve: list[list[float]], target: float) -> int:
 
 
 def exchange_errors() -> str:
-    """Return how far predicted times of batches are from measured ones, by the way to exchange, if
-    they were computed.
+    """Return how far predicted times of batches are from measured ones, by the way to exchange and
+    the number of hosts, if they were computed.
     """
-    errors: dict[str, list[float]] = {}
+    errors: dict[str, dict[str, list[float]]] = {}
     for row in result("scaling_model").get("exchanges", []):
-        errors.setdefault(row["name"].partition(" hosts, ")[2], []).append(row["error"])
+        before, _, way = row["name"].partition(" hosts, ")
+        of_way = errors.setdefault(way, {})
+        of_way.setdefault(before.rpartition(" ")[2], []).append(row["error"])
     if not errors:
         return ""
-    lines = [
-        [way, len(each), *(f"{value:+.0%}" for value in (min(each), median(each), max(each)))]
-        for way, each in errors.items()
-    ]
-    return table(["exchange", "runs", "least error", "median", "largest"], lines)
+    hosts = sorted({number for each in errors.values() for number in each})
+    told = {"least": min, "median": median, "most": max}
+    head = [f"{number} hosts: {what}" for number in hosts for what in ("runs", *told)]
+    lines = [[way] for way in errors]
+    for line, number in itertools.product(lines, hosts):
+        found = errors[line[0]][number]
+        line += [str(len(found)), *(f"{of(found):+.0%}" for of in told.values())]
+    return table(["exchange", *head], lines)
 
 
 def seldom() -> str:

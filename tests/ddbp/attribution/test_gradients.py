@@ -5,7 +5,7 @@ import pytest
 
 from ddbp import attribution
 from ddbp.attribution.gradients import standard_normal
-from layers import Linear, Sequential, SoftmaxCrossEntropy, Tape
+from layers import Linear, Recompute, Sequential, SoftmaxCrossEntropy, Tape
 
 from ...layers.twins.dropout import philox
 from .networks import CLASSES, cnn, images, tagger
@@ -33,6 +33,24 @@ def test_attributions_are_the_same_bits_whatever_is_explained_beside(method, dty
     options = {"first_sample": 3} if method is attribution.smooth_grad else {}
     alone = method(model, x[3:], LABELS[3:], **options)
     assert alone.values.tobytes() == whole.values[3:].tobytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_models_of_segments_that_are_computed_again_get_what_they_get_without(method):
+    for model, x in ((cnn(), images()), (tagger(), np.arange(30).reshape(5, 6) % 11)):
+        if method is attribution.guided_backpropagation and x.dtype.kind == "i":
+            continue
+        first, *rest = model.layers
+        inner = Recompute(Sequential(*rest[:-1]))
+        parts = Sequential(Recompute(Sequential(first, inner)), rest[-1])
+        assert method(parts, x, LABELS).sha256() == method(model, x, LABELS).sha256()
+
+
+def test_a_layer_in_a_segment_has_its_map():
+    model, x = cnn(), images()
+    parts = Sequential(Recompute(Sequential(*model.layers[:5])), *model.layers[5:])
+    whole, part = (attribution.grad_cam(m, x, model.layers[3], LABELS) for m in (model, parts))
+    assert whole.sha256() == part.sha256()
 
 
 def test_sequences_get_the_same_bits_whatever_the_longest_is():

@@ -30,6 +30,16 @@ def test_a_recurrent_language_model_is_tried_on_windows(tmp_path, capsys):
     assert found["rates"][0] == 1e-6
 
 
+def test_it_begins_with_the_parameters_that_are_given(tmp_path, capsys):
+    path = made.table(tmp_path / "kinds.csv")
+    run = tmp_path / "run"
+    made.run(capsys, "train", "table", "--data", path, "--run-dir", run)
+    given = ("--parameters", run / "model.safetensors")
+    usual = ("lr-find", "table", "--data", path, "--steps", 20)
+    trained, fresh = (made.run(capsys, *usual, *flags)["losses"][0] for flags in (given, ()))
+    assert trained < 0.8 * fresh
+
+
 def test_nonsense_is_refused(tmp_path, capsys):
     path = made.table(tmp_path / "kinds.csv")
     usual = ("lr-find", "table", "--data", path)
@@ -37,8 +47,12 @@ def test_nonsense_is_refused(tmp_path, capsys):
         (("--lowest", 1, "--highest", 0.1), "lowest must be below highest"),
         (("--steps", 3), "steps must be at least 10"),
         (("--picture", "rates.txt"), "must end in .svg"),
+        (("--exchange", "LocalSGD(workers=2, every=4)"), "needs workers that exchange gradients"),
     ):
         assert words in made.refused(capsys, *usual, *flags)
-    for flags in (("--lowest", "0"), ("--highest", "inf"), ("--steps", "many")):
+    for flags in (
+        *(("--lowest", "0"), ("--highest", "inf"), ("--steps", "many")),
+        ("--picture", tmp_path / "none" / "rates.svg"),
+    ):
         with pytest.raises(SystemExit):
             cli.main([*map(str, (*usual, *flags))])

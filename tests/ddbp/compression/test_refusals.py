@@ -107,9 +107,21 @@ def test_residuals_are_refused_where_a_killed_rank_would_lose_them():
     checks.goes_with_compression(chosen("int8"), network(), ddbp.Muon(0.1), Surviving(2))
 
 
-def test_parameters_that_are_all_frozen_but_few_may_be_too_few():
-    model = Sequential(Linear(6, 3, rng=RNG), Linear(3, 3, rng=RNG))
-    trainer = make(model, compression=ddbp.TopK(count=30))
-    model[0].freeze()
-    with pytest.raises(ValueError, match="got 30 of 12"):
-        trainer.train_step(np.zeros((20, 6)), np.zeros(20, int))
+def test_freezing_that_leaves_too_little_is_refused_and_can_be_taken_back():
+    x, y = RNG.standard_normal((20, 6)).astype(np.float32), np.arange(20) % 3
+    for compression, said in (ddbp.TopK(count=30), "30 of 15"), (ddbp.PowerSGD(4), "4 of 3"):
+        digests = []
+        for freezes in False, True:
+            rng = np.random.default_rng(1)
+            model = Sequential(Linear(6, 5, rng=rng), Linear(5, 3, rng=rng))
+            trainer = make(model, compression=compression)
+            trainer.train_step(x, y)
+            if freezes:
+                model[0].freeze()
+                model[1].bias.trainable = isinstance(compression, ddbp.PowerSGD)
+                with pytest.raises(ValueError, match=f"got {said}"):
+                    trainer.train_step(x, y)
+                model.unfreeze()
+            trainer.train_step(x, y)
+            digests.append(trainer.parameters_sha256())
+        assert digests[0] == digests[1]

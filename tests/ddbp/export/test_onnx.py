@@ -87,6 +87,80 @@ def _more_steps(rng):
     )
 
 
+class Own(Composite):
+    """What a function makes of the outputs of a layer."""
+
+    def __init__(self, function):
+        self.function, self.dense = function, layers.Linear(4, 4, rng=RNG)
+
+    def __call__(self, x):
+        return self.function(self.dense(x))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Own(lambda h: h[:, -1]),
+        Own(lambda h: h[:, 1:]),
+        Own(lambda h: h[:, :-1]),
+        Own(lambda h: h[:, ::-1]),
+        Own(lambda h: h[:, -2:]),
+        Own(lambda h: h[:, -1:-3:-1]),
+        Own(lambda h: h.reshape((h.shape[0], h.shape[1], 2, 2))),
+        layers.GroupNorm(2, 4),
+        layers.MaxPool1d(3, stride=2, padding=1),
+        layers.AvgPool1d(3, stride=2, padding=1),
+        layers.Conv1d(4, 5, 3, stride=2, padding=1, rng=RNG),
+    ],
+    ids=repr,
+)
+def test_what_counts_steps_from_the_end_does_so_for_any_length(model, tmp_path):
+    path = tmp_path / "a.onnx"
+    export.to_onnx(model, path, RNG.standard_normal((2, 6, 4)).astype(np.float32), any_length=True)
+    runs = session(path)
+    for steps in (6, 3, 7, 11):
+        x = RNG.standard_normal((3, steps, 4)).astype(np.float32)
+        assert_equal(runs.run(None, {"input": x})[0], model(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (
+            Own(lambda h: h.sum(axis=1) / h.shape[1]),
+            r"of steps; got Divide\(.*or leave out any_length",
+        ),
+        (layers.Conv1d(4, 5, 3, stride=2, padding="same", rng=RNG), r"got Conv1d\(4, 5, \(1, 3\)"),
+        (layers.AvgPool1d(2, ceil_mode=True), r"got AvgPool1d\("),
+        (layers.AdaptiveAvgPool1d(2), r"got AdaptiveAvgPool1d\("),
+        (layers.Sequential(layers.Flatten(), layers.Linear(24, 3, rng=RNG)), "other numbers of"),
+    ],
+    ids=repr,
+)
+def test_what_depends_on_the_number_of_steps_has_not_any_length(model, says, tmp_path):
+    x = RNG.standard_normal((2, 6, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match=says):
+        export.to_onnx(model, tmp_path / "a.onnx", x, any_length=True)
+    assert not any(tmp_path.iterdir())
+    export.to_onnx(model, tmp_path / "a.onnx", x)
+    assert_equal(session(tmp_path / "a.onnx").run(None, {"input": x})[0], model(x))
+
+
+def test_what_depends_on_the_number_of_samples_is_refused(tmp_path):
+    path, x = tmp_path / "a.onnx", RNG.standard_normal((2, 4)).astype(np.float32)
+    for function, layer in (
+        (lambda h: h / h.shape[0], "Divide"),
+        (lambda h: h + np.ones((h.shape[0], 1), np.float32), "Add"),
+    ):
+        with pytest.raises(ValueError, match=rf"on the number of samples; got {layer}\("):
+            export.to_onnx(Own(function), path, x)
+    assert not path.exists()
+    # Of one sample, it is the same for any number.
+    model = Own(lambda h: h + np.ones((h.shape[0], 1), np.float32))
+    export.to_onnx(model, path, x[:1])
+    assert_equal(session(path).run(None, {"input": x})[0], model(x))
+
+
 class Branches(Composite):
     """Ordinary Python with several inputs and outputs."""
 

@@ -204,12 +204,119 @@ def test_cells_are_those_of_pytorch(ours, theirs):
         assert_equal(mine, twin.detach().numpy())
 
 
+def test_a_norm_of_images_tells_how_many_channels_they_have():
+    ours = layers.Sequential(
+        layers.BatchNorm2d(3), layers.Flatten(), layers.Linear(4 * 5 * 3, 2, rng=RNG)
+    )
+    theirs = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(3), torch.nn.Flatten(), torch.nn.Linear(60, 2)
+    ).eval()
+    export.from_torch(ours, theirs)
+    x = RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    assert_equal(ours(x), answer(theirs, x))
+
+
 def test_images_that_are_flattened_at_once_come_channels_first_there():
     ours = layers.Sequential(layers.Flatten(), layers.Linear(4 * 5 * 3, 2, rng=RNG))
     theirs = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 2))
     export.from_torch(ours, theirs, channels=3)
     x = RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
     assert_equal(ours(x), answer(theirs, x))
+
+
+class Pictures(layers.Composite):
+    """A network with the attributes of one of PyTorch, whose code flattens images."""
+
+    def __init__(self):
+        self.conv, self.fc = layers.Conv2d(3, 4, 3, rng=RNG), layers.Linear(60, 5, rng=RNG)
+
+    def __call__(self, x):
+        return self.fc(self.conv(x).reshape((x.shape[0], 60)))
+
+
+class TheirPictures(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(60, 5)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).flatten(1))
+
+
+class Block(layers.Composite):
+    def __init__(self):
+        self.conv = layers.Conv2d(3, 4, 3, rng=RNG)
+
+    def __call__(self, x):
+        return self.conv(x)
+
+
+class TheirBlock(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "name"),
+    [
+        (Pictures(), TheirPictures(), "fc"),
+        (
+            layers.Sequential(Block(), layers.Flatten(), layers.Linear(60, 5, rng=RNG)),
+            torch.nn.Sequential(TheirBlock(), torch.nn.Flatten(), torch.nn.Linear(60, 5)),
+            "2",
+        ),
+    ],
+    ids=["within", "after"],
+)
+def test_what_a_composite_flattens_is_said_or_refused(ours, theirs, name):
+    x = RNG.standard_normal((2, 5, 7, 3)).astype(np.float32)
+    for convert in (export.from_torch, lambda model, _: export.to_torch(model)):
+        must = (
+            rf"whether {name} reads flattened images, of 4 channels; .* channels={{\"{name}\": 4}}"
+        )
+        with pytest.raises(ValueError, match=must):
+            convert(ours, theirs)
+    export.from_torch(ours, theirs, channels={name: 4})
+    assert_equal(ours(x), answer(theirs, x))
+    arrays = export.to_torch(ours, channels={name: 4})
+    for key, array in theirs.state_dict().items():
+        np.testing.assert_array_equal(arrays[key], array.numpy())
+    given = export.to_torch(ours, channels={name: 1})[f"{name}.weight"]
+    assert not np.array_equal(given, arrays[f"{name}.weight"])
+    with pytest.raises(ValueError, match="must divide its 60 inputs; got 7"):
+        export.to_torch(ours, channels={name: 7})
+    with pytest.raises(ValueError, match="channels must be of layers by their names here; got con"):
+        export.to_torch(ours, channels={name: 4, "con": 1})
+
+
+def test_slopes_and_norms_of_images_have_their_channels_first_there():
+    def pair(first, second):
+        nn = torch.nn
+        theirs = nn.Sequential(nn.Conv2d(3, 4, 2), *second).eval()
+        ours = layers.Sequential(layers.Conv2d(3, 4, 2, rng=RNG), *first)
+        return ours, theirs
+
+    for ours, theirs in (
+        pair([layers.Flatten(), layers.PReLU(64)], [torch.nn.Flatten(), torch.nn.PReLU(64)]),
+        pair([layers.LayerNorm((4, 4, 4))], [torch.nn.LayerNorm((4, 4, 4))]),
+    ):
+        with torch.no_grad():
+            for parameter in theirs.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        export.from_torch(ours, theirs)
+        x = RNG.standard_normal((2, 5, 5, 3)).astype(np.float32)
+        expected = answer(theirs, x)
+        expected = np.moveaxis(expected, 1, -1) if expected.ndim == 4 else expected
+        found = ours(x)
+        if found.ndim == 2:
+            found = np.moveaxis(found.reshape(2, 16, 4), 2, 1).reshape(2, 64)
+        assert_equal(found, expected)
+        for key, array in export.to_torch(ours).items():
+            np.testing.assert_array_equal(array, theirs.state_dict()[key].numpy())
 
 
 def test_the_vector_of_padding_is_zero_there():

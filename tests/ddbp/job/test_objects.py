@@ -1,8 +1,10 @@
 """Objects that other processes make again, by names of modules and data."""
 
+import copy
 import datetime
 import enum
 import functools
+import shutil
 import threading
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import ddbp
 import layers
 from ddbp.job import objects
 from layers import Linear, Sequential
@@ -40,6 +43,11 @@ class Slots:
 
 def twice(value):
     return 2 * value
+
+
+def squares():
+    for number in range(5):
+        yield np.ones(2, np.float32), number**2
 
 
 def there_and_back(value, folder):
@@ -129,6 +137,30 @@ def test_mapped_array_stays_where_it_is(tmp_path):
     np.testing.assert_array_equal(back[0], whole)
     np.testing.assert_array_equal(back[1], whole[1:])
     assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_mapped_array_of_a_file_that_another_has_replaced_is_written_anew(tmp_path):
+    path, folder = tmp_path / "an x.npy", tmp_path / "job"
+    for change in (lambda: np.save(tmp_path / "new.npy", np.ones(4)), lambda: None):
+        folder.mkdir()
+        np.save(path, np.arange(4.0))
+        mapped = np.load(path, mmap_mode="r")
+        change()
+        if (tmp_path / "new.npy").exists():
+            (tmp_path / "new.npy").replace(path)
+        else:
+            path.unlink()
+        np.testing.assert_array_equal(there_and_back(mapped, folder), np.arange(4.0))
+        shutil.rmtree(folder)
+
+
+def test_generator_comes_back_at_its_beginning(tmp_path):
+    source = ddbp.data.GeneratorSource(squares, samples=5)
+    source.take(np.arange(3))
+    for each in (there_and_back(source, tmp_path), copy.deepcopy(source)):
+        np.testing.assert_array_equal(each.take(np.arange(5)).y, np.arange(5) ** 2)
+    np.testing.assert_array_equal(source.take(np.arange(3, 5)).y, [9, 16])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("a map", "hdf5")])

@@ -49,6 +49,7 @@ def bundle(tmp_path_factory):
     (("series", "--data", "kinds.csv"), "column kind must be numbers; got"),
     (("series", "--data", "wave.csv", "--past", "400"), "both parts of the series must have"),
     (("series", "--data", "wave.csv", "--label", "height"), "Name it by --series"),
+    (("series", "--data", "wave.csv", "--series", "time"), "of one series; got --series time"),
 ])  # fmt: skip
 def test_data_that_cannot_be_learned_from(tmp_path, capsys, monkeypatch, arguments, words):
     if "japanese_vowels" in arguments:
@@ -84,6 +85,27 @@ def test_a_damaged_image_is_named_or_left_out(tmp_path, capsys):
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 6
     assert "left out: " in captured.err
+
+
+@pytest.mark.parametrize("names", [("valid", "invalid"), ("train", "bus"), ("test", "bench")])
+def test_classes_may_be_called_as_parts_of_data_are(tmp_path, capsys, names):
+    folder = made.images(tmp_path / "shapes", 6)
+    (folder / "disc").rename(folder / names[0])
+    (folder / "cross").rename(folder / names[1])
+    flags = ("--data", folder, "--quiet")
+    run = ("--epochs", 1, "--size", 8, "--run-dir", tmp_path / "run")
+    made.run(capsys, "train", "images", *flags, *run)
+    found = made.run(capsys, "evaluate", tmp_path / "run", *flags)
+    assert found["classes"].keys() == {*names, "square"}
+    assert found["samples"] == 18
+
+
+def test_parts_of_data_without_classes_are_no_classes(tmp_path, capsys):
+    folder = made.images(tmp_path / "shapes", 2)
+    (folder / "disc").rename(folder / "train")
+    (folder / "cross").rename(folder / "test")
+    (folder / "square").rename(tmp_path / "square")
+    assert "no sub-folder" in made.refused(capsys, "train", "images", "--data", folder)
 
 
 @pytest.mark.parametrize("arguments", [
@@ -129,6 +151,29 @@ def test_predictions_that_nobody_reads_on_end_without_a_traceback(tmp_path, bund
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_one_of_several_ranks_predicts_in_letters_that_there_are(tmp_path):
+    path = made.table(tmp_path / "kinds.csv", 30)
+    path.write_text(path.read_text().replace("large", "groß"), encoding="utf-8")
+    run, ddbp = tmp_path / "run", [sys.executable, "-m", "ddbp"]
+    flags = ["--data", str(path), "--epochs", "1", "--quiet", "--run-dir", str(run)]
+    assert cli.main(["train", "table", *flags]) == 0
+    letters = {"PYTHONIOENCODING": "ascii"}
+    for start in ([], ["launch", "--survive", "-n", "2", "-m", "ddbp"]):
+        done = subprocess.run(
+            [*ddbp, *start, "predict", str(run), str(path)],
+            env=os.environ | letters,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 31
+        assert r"p(gro\xdf)" in done.stdout
+    onnx = [*ddbp, "launch", "--survive", "-n", "2", "-m", "ddbp", "export", str(run)]
+    done = subprocess.run(onnx, capture_output=True, text=True, check=False)
+    assert done.stdout.count("task: classification") == 1
+
+
 def test_predict_names_the_file_that_is_wrong(tmp_path, capsys, bundle):
     other = tmp_path / "other.csv"
     other.write_text("length,width\n1,2\n")
@@ -146,14 +191,28 @@ def test_predict_names_the_file_that_is_wrong(tmp_path, capsys, bundle):
     ("predictions.txt", "must end in .csv, .parquet, .npz"),
     ("none/predictions.csv", "must be a file in an existing folder"),
     ("folder.csv", "must be a file in an existing folder"),
+    ("/proc/predictions.csv", "/proc/predictions.csv must be a file to write to; got"),
 ])  # fmt: skip
 def test_predictions_that_cannot_be_written_are_refused_first(
     tmp_path, capsys, monkeypatch, bundle, output, words
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.csv").mkdir()
+    made.table(tmp_path / "kinds.csv", 3)
     arguments = ("predict", bundle, "kinds.csv", "--output", output)
     assert words in made.refused(capsys, *arguments)
+
+
+def test_predictions_replace_nothing_that_is_read(tmp_path, capsys, bundle):
+    table = made.table(tmp_path / "kinds.csv", 5)
+    link = tmp_path / "link.csv"
+    link.symlink_to(table)
+    before = table.read_bytes()
+    for output in (table, link):
+        error = made.refused(capsys, "predict", bundle, table, "--output", output)
+        assert "--output must be another file than those that are read; got" in error
+    assert table.read_bytes() == before
+    assert cli.main(["predict", str(bundle), str(table), "-o", str(tmp_path / "new.csv")]) == 0
 
 
 def test_a_bundle_of_something_else_is_refused(tmp_path, capsys, bundle):

@@ -99,3 +99,43 @@ def test_rows_of_no_series_are_none(tmp_path):
     found = read_series_table(path, **names, skip_bad=True)
     assert len(found.sequences) == 2
     assert [each.place[-6:] for each in found.skipped] == ["line 4"]
+
+
+def test_a_forecast_is_in_the_order_of_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = made.wave(tmp_path / "wave.csv")
+    head, *rows = path.read_text().splitlines()
+    mixed = [*np.random.default_rng(0).permutation(rows)]
+    (tmp_path / "mixed.csv").write_text("\n".join([head, *mixed]) + "\n")
+    flags = ("--time", "time", "--past", 5, "--ahead", 2, "--epochs", 1, "--hidden", 4, "--quiet")
+    told = set()
+    for name in ("wave", "mixed"):
+        run = tmp_path / name
+        command = ("train", "series", "--data", f"~/{name}.csv", *flags, "--run-dir", run)
+        told.add(made.run(capsys, *command)["parameters_sha256"])
+    assert len(told) == 1
+    for name in ("wave", "mixed"):
+        data = tmp_path / f"{name}.csv"
+        loss = made.run(capsys, "evaluate", tmp_path / "wave", "--data", data, "--quiet")["loss"]
+        assert cli.main(["predict", str(tmp_path / "wave"), str(data)]) == 0
+        told |= {loss, capsys.readouterr().out.replace(name, "")}
+    assert len(told) == 3
+    for flag in ("--series", "--label"):
+        error = made.refused(
+            capsys, "evaluate", tmp_path / "wave", "--data", path, flag, "time", "--quiet"
+        )
+        assert f"a forecast must be of one series; got {flag} time" in error
+
+
+def test_steps_without_a_time_stay_after_those_before_them(tmp_path):
+    path = tmp_path / "wave.csv"
+    path.write_text("time,height\n,9\n3,30\nsoon,40\n1,10\n1,2,3\n2,20\n")
+    with pytest.raises(ValueError, match=r"wave\.csv, line 6"):
+        read_column(path, time="time")
+    values, name, skipped = read_column(path, time="time", skip_bad=True)
+    np.testing.assert_array_equal(values, [np.nan, 10, np.nan, 20, 30, np.nan])
+    assert (name, len(skipped)) == ("height", 3)
+    path.write_text("height,time\n2,2024-02-01\n1,2024-01-01\n")
+    assert read_column(path, time="time")[0].tolist() == [1, 2]
+    with pytest.raises(ValueError, match=r"time must be one of .*; got day"):
+        read_column(path, time="day")

@@ -412,3 +412,13 @@ def test_without_scikit_learn_the_extra_is_named():
     finished = run_process([sys.executable, "-c", code], timeout=120)
     assert finished.status != 0
     assert "pip install 'ddbp[sklearn]'" in finished.err
+
+
+def test_logarithms_of_small_probabilities_are_finite():
+    labels = np.stack([LABELS == 0, LABELS > 0], axis=1).astype(int)
+    for y in (LABELS, labels):
+        classifier = DDBPClassifier((8,), **SHORT).fit(X, y)
+        near, far = (classifier.predict_log_proba(scale * X) for scale in (1, 1e5))
+        assert np.allclose(near, np.log(classifier.predict_proba(X)), atol=1e-5)
+        assert np.isfinite(far).all()
+        assert far.min() < -200

@@ -168,3 +168,52 @@ def test_partial_fit_does_not_go_on_with_another_kind_of_optimizer():
             each.set_params(solver="sgd").partial_fit(X, LABELS)
         each.set_params(solver="adam").partial_fit(X, LABELS)
         assert np.array_equal(parameters(each), parameters_of_next)
+
+
+def test_what_is_refused_leaves_an_estimator_as_it_was():
+    missing = np.where(np.arange(X.shape[1]) == 1, np.nan, X)
+
+    def failing(features, outputs, rng):
+        raise ValueError("no network")
+
+    classifier = DDBPClassifier((4,), max_iter=2, random_state=0)
+    classifier.fit(X, LABELS)
+    before, history = classifier.predict_proba(X), [*classifier.history_]
+    for changes, x, y, must in (
+        ({}, missing, LABELS, "NaN"),
+        ({}, X[:, :2], LABELS[:3], "equally many samples"),
+        ({}, X, np.zeros(len(X)), "two classes"),
+        ({"model": failing}, X, LABELS, "no network"),
+        ({"trainer_options": {"clip_norm": -1}}, X, LABELS, "clip_norm must"),
+    ):
+        with pytest.raises(ValueError, match=must):
+            classifier.set_params(**changes).fit(x, y)
+        classifier.set_params(**dict.fromkeys(changes))
+        assert np.array_equal(classifier.predict_proba(X), before)
+        assert [*classifier.history_] == history
+        assert classifier.predict(X).dtype == LABELS.dtype
+    new = DDBPClassifier((4,), random_state=0)
+    with pytest.raises(ValueError, match="NaN"):
+        new.partial_fit(missing, LABELS, classes=np.unique(LABELS))
+    assert not [name for name in vars(new) if name.endswith("_")]
+    regressor = DDBPRegressor((4,), max_iter=2, random_state=0).fit(X_NUMBERS, NUMBERS)
+    numbers = regressor.predict(X_NUMBERS)
+    with pytest.raises(ValueError, match="NaN"):
+        regressor.fit(X_NUMBERS, np.full((len(NUMBERS), 3), np.nan))
+    assert np.array_equal(regressor.predict(X_NUMBERS), numbers)
+
+
+def test_training_goes_on_after_what_is_refused():
+    one, other = (DDBPRegressor((4,), random_state=0) for _ in range(2))
+    for each in (one, other):
+        each.partial_fit(X_NUMBERS, NUMBERS)
+    for method in (one.partial_fit, one.set_params(warm_start=True).fit):
+        with pytest.raises(ValueError, match="NaN"):
+            method(np.full_like(X_NUMBERS, np.nan), NUMBERS)
+    for each in (one, other):
+        each.partial_fit(X_NUMBERS, NUMBERS)
+    assert np.array_equal(parameters(one), parameters(other))
+    with pytest.raises(ValueError, match="clip_norm must"):
+        one.set_params(trainer_options={"clip_norm": -1}).fit(X_NUMBERS, NUMBERS)
+    assert np.array_equal(parameters(one), parameters(other))
+    one.set_params(trainer_options=None).partial_fit(X_NUMBERS, NUMBERS)

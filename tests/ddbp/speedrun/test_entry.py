@@ -194,6 +194,7 @@ def test_verify_runs_the_numbers_of_the_entry_and_says_what_differs(written, mon
         ["digits", "--verify", "x"],
         ["digits", "--by", "a\nb"],
         ["--verify", "x", "--set", "epochs=3"],
+        ["digits", "--out", "no-such-folder/mine.json"],
     ],
     ids=repr,
 )

@@ -70,7 +70,7 @@ def test_steps_keep_to_the_budget_as_predicted_and_change_no_bit(share, ordinary
     assert trainer.parameters_sha256() == digest
     facts, taken = trainer._memory.facts, trainer._workspace.nbytes
     assert taken <= budget
-    assert trainer._stream.last_tape.workspace is trainer._workspace
+    assert trainer._update.group.newest.workspace is trainer._workspace
     assert abs(facts["predicted"] - taken) <= 0.03 * taken
     assert (facts["plan"] is None) == (share > 1)
 
@@ -177,7 +177,7 @@ def test_what_was_held_for_practice_is_free_before_the_first_step(ordinary, monk
     gc.collect()
     assert len(practised) > 1
     held = [each() for each in practised if each() is not None]
-    assert held == [trainer._workspace] == [trainer._stream.last_tape.workspace]
+    assert held == [trainer._workspace] == [trainer._update.group.newest.workspace]
     assert sum(each.nbytes for each in held) == trainer._memory.facts["measured"]
 
 

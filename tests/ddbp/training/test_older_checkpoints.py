@@ -88,6 +88,25 @@ def test_ones_of_a_step_that_are_set_aside_again_lie_beside_each_other(tmp_path)
     assert steps(tmp_path) == [2, 4]
 
 
+def test_run_does_not_go_on_from_elsewhere_in_the_folder_of_another(tmp_path):
+    other, mine = tmp_path / "other", tmp_path / "mine"
+    stopped(other, 7, checkpoints(every_steps=6))
+    stopped(mine, 5, checkpoints(every_steps=2, keep_last=9))
+    before = contents(mine)
+    with pytest.raises(ValueError, match="must have a folder of its own; got a checkpoint of anot"):
+        trainer_in(mine, [checkpoints(keep_last=1)], resume=other)
+    assert contents(mine) == before
+
+
+def test_run_goes_on_from_elsewhere_once_more_in_its_folder(tmp_path):
+    other, mine = tmp_path / "other", tmp_path / "mine"
+    stopped(other, 7, checkpoints(every_steps=6))
+    stopped(mine, 9, checkpoints(every_steps=1), resume=other)
+    os.truncate(mine / "checkpoints" / folder.step_name(7) / folder.STATE, 9)
+    stopped(mine, 8, checkpoints(every_steps=1), resume=other)
+    assert steps(mine) == [7]
+
+
 def test_best_value_is_that_of_the_checkpoint_that_a_run_goes_on_from(tmp_path):
     class Given(ddbp.Callback):
         def __init__(self, *values):

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from ddbp import script
+from ddbp.comm.base import CommunicationError
+from layers.errors import message
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 USUAL = ("--quiet", "--epochs", "1")
@@ -59,6 +61,14 @@ def test_each_rank_tells_a_line(mpirun, tmp_path):
     assert finished.status == 1
     assert "Traceback" not in finished.err
     assert "Trainer: a step must fit into memory; got memory=1 kB." in finished.err
+
+
+def test_what_may_be_true_of_one_rank_alone_keeps_its_traceback():
+    def waits():
+        raise CommunicationError(message("rank 0", "all must come", "nothing from rank 1", "Wait."))
+
+    with pytest.raises(CommunicationError):
+        script.start(waits)
 
 
 def test_errors_that_refuse_nothing_keep_their_traceback():

@@ -190,6 +190,47 @@ def test_what_a_script_makes_of_the_parameters_is_what_all_workers_go_on_with():
     np.testing.assert_allclose(trainer.model.parameters()[0].value, 3.0, rtol=1e-5)
 
 
+BESIDE = {
+    "evaluate": lambda trainer, average: trainer.evaluate(EVEN),
+    "predict": lambda trainer, average: trainer.predict(X[:3]),
+    "predict, refused": lambda trainer, average: _refused(trainer),
+    "digest": lambda trainer, average: trainer.parameters_sha256(),
+    "average": lambda trainer, average: average.updates and _applied(trainer, average),
+}
+
+
+def _applied(trainer, average):
+    with average.applied(trainer):
+        trainer.evaluate(EVEN)
+
+
+def _refused(trainer):
+    with pytest.raises(ValueError, match="input must have shape"):
+        trainer.predict(X[:3, :2])
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=[*BESIDE])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_is_asked_in_the_midst_of_a_round_changes_no_bit(beside, by_hand, after):
+    def trained(beside):
+        average = ddbp.ExponentialMovingAverage(0.9)
+        model = network(Dropout(0.2), BatchNorm(16))
+        trainer = make(model, exchange=ddbp.LocalSGD(4, 3), callbacks=[average])
+        for batch in trainer.batches(EVEN, epochs=2):
+            loss = trainer.loss(trainer.model(batch.x), batch.y)
+            if beside is not None and not after:
+                beside(trainer, average)
+            if by_hand:
+                loss.backward()
+            (trainer.update if by_hand else trainer.step)(loss)
+            if beside is not None and after:
+                beside(trainer, average)
+        return trainer.parameters_sha256()
+
+    assert trained(beside) == trained(None)
+
+
 def test_best_weights_are_those_that_workers_had_in_common():
     best = ddbp.BestWeights("validation_loss", restore=True)
     trainer = make(exchange=ddbp.LocalSGD(2, 3), callbacks=[best], optimizer=ddbp.SGD(5.0))

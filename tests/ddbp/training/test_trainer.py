@@ -116,6 +116,32 @@ def test_two_loops_may_take_turns():
     assert sizes == [(20, 20)] * 4 + [(3, 20)] + [(20, 20)] * 4 + [(3, 20)]
 
 
+BETWEEN = {
+    "batch": lambda trainer: trainer.batch(X[:20], LABELS[:20]),
+    "train_step": lambda trainer: trainer.train_step(X[:20], LABELS[:20]),
+    "fit": lambda trainer: trainer.fit(DATA, epochs=1),
+    "fork": lambda trainer: trainer.fork(1, data=DATA),
+    "lr_find": lambda trainer: ddbp.lr_find(trainer, DATA),
+    "another loop": lambda trainer: next(trainer.batches(DATA)),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=[*BETWEEN])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_batch_whose_memory_another_has_taken_is_refused_its_step(between, by_hand):
+    trainer = make()
+    for batch in trainer.batches(DATA):
+        loss = trainer.loss(trainer.model(batch.x), batch.y)
+        between(trainer)
+        before = parameters(trainer)
+        if by_hand:
+            loss.backward()
+        with pytest.raises(ValueError, match=r"Trainer\.step: the loss must be of the batch that"):
+            (trainer.update if by_hand else trainer.step)(loss)
+        np.testing.assert_array_equal(parameters(trainer), before)
+        break
+
+
 def test_custom_loop_has_the_bits_of_fit():
     fitted, looped = make(network(Dropout(0.25))), make(network(Dropout(0.25)))
     history = fitted.fit(DATA, epochs=3)
