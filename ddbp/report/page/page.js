@@ -206,6 +206,12 @@
       if (bars) options.scales.y.range = (u, low, high) => [0, high * 1.05];
       if (plot.u) plot.u.destroy();
       plot.u = new uPlot(options, logarithmic(log), place);
+      if (points) {
+        // Of several points at an end of the axis uPlot draws the first.
+        const low = x[0], high = x[x.length - 1], room = (high - low) / 50 || 0.5;
+        plot.u.limits = { min: low - room, max: high + room };
+        plot.u.setScale("x", plot.u.limits);
+      }
     };
     make();
     keyboard(plot, place);

@@ -179,6 +179,7 @@ def test_all_points_of_a_cloud_are_drawn(chromium, tmp_path):
     assert [len(each) for each in drawn] == [500, 500]
     np.testing.assert_allclose(drawn[0], expected[:, 0])
     np.testing.assert_allclose(drawn[1], (outputs - expected)[:, 0], rtol=1e-4)
+    assert shown.evaluate(f"{plot('Residuals')}.series[1].idxs") == [0, 499]
     assert shown.complaints == []
 
 
