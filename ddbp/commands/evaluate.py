@@ -54,7 +54,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     line = terminal.json_line(result)
     print(line, flush=True)
     if options.json:
-        options.json.write_text(line + "\n")
+        script.write_line("ddbp evaluate", options.json, line)
 
 
 def _show(result: dict[str, Any]) -> None:

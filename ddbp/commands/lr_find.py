@@ -77,7 +77,7 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     )
     print(line, flush=True)
     if options.json:
-        options.json.write_text(line + "\n")
+        script.write_line("ddbp lr-find", options.json, line)
     if options.picture is not None:
         found.save(options.picture)
 

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,12 @@ class Table:
             return read_table(given)
         kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
         if kind == "pandas.DataFrame":
-            return cls({str(name): given[name].tolist() for name in given.columns})
+            named = zip(_different(given.columns), given.columns, strict=True)
+            return cls({name: given[column].tolist() for name, column in named})
         if kind == "polars.DataFrame":
             return _apart({name: given[name].to_list() for name in given.columns})
         if kind == "pyarrow.Table":
+            _different(given.column_names)
             return _apart(given.to_pydict(), _index_of(given.schema.pandas_metadata))
         if isinstance(given, Mapping):
             return cls(given)
@@ -133,6 +135,17 @@ class Table:
         part.rows = rows if self.rows is None else [self.rows[row] for row in rows]
         part.lines = None if self.lines is None else [self.lines[row] for row in rows]
         return part
+
+
+def _different(names: Iterable[Any]) -> list[str]:
+    """Return the names of columns as texts, or refuse those that are the same: of two columns one
+    would be lost.
+    """
+    texts = [str(name) for name in names]
+    if twice := [text for text, count in Counter(texts).items() if count > 1]:
+        must, fix = "the names of columns must be all different", "Name every column."
+        raise ValueError(message("Table", must, f"{listed(twice)} twice", fix))
+    return texts
 
 
 def _plain(cells: Iterable[Any]) -> list[Any]:
@@ -352,6 +365,7 @@ def _by_pyarrow(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(file) as opened:
+        _different(opened.schema_arrow.names)
         return opened.read().to_pydict(), _index_of(opened.schema_arrow.pandas_metadata)
 
 
@@ -367,7 +381,8 @@ def _by_pandas(file: Path) -> tuple[dict[str, Sequence[Any]], list[str]]:
     import pandas
 
     frame = pandas.read_parquet(file)
-    columns = {str(name): frame[name].tolist() for name in frame.columns}
+    named = zip(_different(frame.columns), frame.columns, strict=True)
+    columns = {name: frame[column].tolist() for name, column in named}
     index: dict[str, Sequence[Any]] = {}
     if not isinstance(frame.index, pandas.RangeIndex):
         for level, name in enumerate(frame.index.names):

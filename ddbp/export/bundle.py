@@ -131,7 +131,7 @@ def save_bundle(
     state = _state(preprocessing)
     if labels is None and state is not None:
         labels = state.get("classes") or None
-    names = None if labels is None else [str(label) for label in labels]
+    names = None if labels is None else _names(labels)
     members = {PARAMETERS: _packed(model)}
     if state is not None and isinstance(state.get("tokenizer"), dict):
         members[TOKENIZER] = json.dumps(state["tokenizer"], ensure_ascii=False).encode()
@@ -210,6 +210,14 @@ def unpacked(path: Path, content: bytes) -> dict[str, Array]:
     ) as error:
         raise damaged(path, f"{PARAMETERS} must be a safetensors file", error) from error
     return arrays
+
+
+def _names(labels: Any) -> list[str]:
+    names = [str(label) for label in labels]
+    if isinstance(labels, str | bytes) or len({*names}) < len(names):
+        must, fix = "labels must be a list of names, all different", 'Write labels=["cat", "dog"].'
+        raise ValueError(message("save_bundle", must, repr(labels)[:80], fix))
+    return names
 
 
 def _packed(model: Module) -> bytes:

@@ -230,6 +230,13 @@ def encoder(a, w, x, lengths):
     return x + linear(w, w.call(a["activation"], "dense.layers.1.", h), "dense.layers.2.")
 
 
+def embedding(a, w, x, lengths):
+    table = w("weight")
+    if x.dtype.kind not in "iu" or (x.size and not 0 <= x.min() <= x.max() < len(table)):
+        raise ValueError(f"numpy_reader: tokens must be integers from 0 to {len(table) - 1}.")
+    return np.where((x == a["padding"])[..., None], 0, table[x])
+
+
 def padded_shortcut(a, w, x, lengths):
     x = x[:, :: a["stride"], :: a["stride"]]
     return np.pad(x, [(0, 0)] * 3 + [(0, a["out_channels"] - a["in_channels"])])
@@ -259,9 +266,7 @@ LAYERS |= {
     "Residual": residual,
     "Recompute": lambda a, w, x, lengths: w.call(a["segment"], "segment.", x),
     "Linear": lambda a, w, x, lengths: linear(w, x),
-    "Embedding": lambda a, w, x, lengths: np.where(
-        (x == a["padding"])[..., None], 0, w("weight")[x]
-    ),
+    "Embedding": embedding,
     "LearnedPositions": lambda a, w, x, lengths: x + w("weight")[: x.shape[1]],
     "GlobalAveragePool": elementwise(lambda x, a: x.mean((1, 2))),
     "LayerNorm": norm_of_last(True),

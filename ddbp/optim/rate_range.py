@@ -112,11 +112,16 @@ class RateRange:
             matplotlib is not installed: `pip install "ddbp[report]"`.
         ValueError
             The name ends otherwise.
+        OSError
+            The file cannot be written.
         """
         target = self.require_picture(path)
         drawn = self.figure()
-        with files.whole(target) as place:
-            drawn.savefig(place, format=target.suffix.lower()[1:])
+        try:
+            with files.whole(target) as place:
+                drawn.savefig(place, format=target.suffix.lower()[1:])
+        except OSError as error:
+            raise files.unwritable("RateRange.save", target, error) from error
 
     @staticmethod
     def require_picture(path: Any) -> Path:

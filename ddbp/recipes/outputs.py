@@ -37,12 +37,22 @@ def check(path: Path) -> Path:
 
 
 def write(path: Path, columns: Columns) -> None:
-    """Write columns to a file, whole or not at all."""
+    """Write columns to a file, whole or not at all; what is no UTF-8, as names of files may be, is
+    escaped.
+    """
+    columns = {
+        _told(name): [*map(_told, each)] if isinstance(each, list) else each
+        for name, each in columns.items()
+    }
     try:
         with files.whole(path) as place:
             _WRITERS[path.suffix.lower()](place, columns)
     except OSError as error:
         raise files.unwritable("ddbp predict", path, error) from error
+
+
+def _told(cell: Any) -> Any:
+    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def rows(columns: Columns) -> list[list[Any]]:

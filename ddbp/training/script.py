@@ -410,13 +410,17 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         print(line, flush=True)
         path = place(trainer, options.json) if options.json else None
         if path is not None:
-            try:
-                path.write_text(line + "\n")
-            except OSError as error:
-                must, fix = "the file of --json must be writable", "The line is printed above, too."
-                got = f"{path}: {error.strerror}"
-                raise OSError(message("script.finish", must, got, fix)) from error
+            write_line("script.finish", path, line)
     nonfinite.require_finite_end("script.finish", result.get("metrics", {}))
+
+
+def write_line(owner: str, path: Path, line: str) -> None:
+    """Write the last line to the file of `--json`."""
+    try:
+        path.write_text(line + "\n")
+    except OSError as error:
+        must, fix = "the file of --json must be writable", "The line is printed above, too."
+        raise OSError(message(owner, must, f"{path}: {error.strerror}", fix)) from error
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:

@@ -85,6 +85,8 @@ class Tape:
     inputs: int = 0
     """How many arrays it has copied."""
     released: bool = False
+    turn: int = 0
+    """Of the tapes of its workspace that have recorded, which one this is; 0 before."""
     is_segment: bool = False
     """Whether it is of a pass over a segment."""
     notes: Notes | None = None
@@ -265,6 +267,8 @@ class Tape:
         elif layer.precision.storage is not None and self.training:
             self.live = LiveOutputs()
         calls = self._calls
+        if not calls:
+            self.workspace.begin_turn(self)
         kind = layer.call_kind or (Call if self.notes is None else NotedCall)
         call = kind(self, layer, inputs, len(calls))
         # Before forward runs, so that calls which a layer makes within its own come after it.
@@ -420,10 +424,7 @@ class Tape:
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         """Walk the calls up to `value` in reverse."""
-        if self.released:
-            must, got = "the tape must still hold its calls", "a released tape"
-            fix = "Propagate before Trainer.update, which is the end of a step."
-            raise ValueError(message("Value.backward", must, got, fix))
+        self.workspace.require_held_by(self)
         self.propagated_by = rule
         following = self._following
         if following is not None:

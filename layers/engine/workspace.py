@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.errors import message
 from layers.kernels.machine import CACHE_LINE, POOLED_BYTES
 from layers.types import Array
 
@@ -18,6 +19,7 @@ from .stack import Stack
 if TYPE_CHECKING:
     from .call import Call
     from .layer import Layer
+    from .tape import Tape
 
 
 class Workspace:
@@ -29,6 +31,8 @@ class Workspace:
     it is handed out.
     """
 
+    turn: int = 0
+    """How many tapes have recorded."""
     pooled_from: int = POOLED_BYTES
     """Of so many bytes on, what backward asks for comes from the pool."""
 
@@ -52,6 +56,24 @@ class Workspace:
         """Small memory of backward passes over segments, by how deep they lie in each other."""
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
+
+    def begin_turn(self, tape: "Tape") -> None:
+        """Have a tape use the buffers from now on, and no other that has."""
+        self.turn += 1
+        tape.turn = self.turn
+
+    def require_held_by(self, tape: "Tape") -> None:
+        """Refuse the backward pass of a tape that has no calls any more, or whose buffers another
+        one has used since.
+        """
+        if not tape.released and tape.turn in (0, self.turn):
+            return
+        must, got = "the tape must still hold its calls", "a released tape"
+        fix = "Propagate before Trainer.update, which is the end of a step."
+        if not tape.released:
+            got = "one whose memory another tape with its workspace has used since"
+            fix = "Propagate before the next one records, or give each a Workspace of its own."
+        raise ValueError(message("Value.backward", must, got, fix))
 
     def current(self, call: int) -> dict[str | tuple[str, str], Array]:
         """Return the buffers of call number `call` as they were last handed out, by name."""

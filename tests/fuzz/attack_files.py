@@ -311,7 +311,9 @@ def attack_bundles(reports: Reports, stride: int) -> None:
     twice = layers.Linear(6, 6, rng=valid.RNG)
     body = layers.Sequential(twice, layers.GELU("tanh"), twice)
     model = layers.Sequential(layers.Residual(body), layers.BatchNorm(6))
-    ddbp.export.save_bundle(path, model, preprocessing={"kind": "x"}, labels="ab", example=valid.X)
+    ddbp.export.save_bundle(
+        path, model, preprocessing={"kind": "x"}, labels=["a", "b"], example=valid.X
+    )
     good = path.read_bytes()
     facts, members = archive.read(path)
 

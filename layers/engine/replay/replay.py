@@ -132,6 +132,8 @@ class Following:
         entries, values, at = self._entries, self._values, self._at
         if at == len(entries) or not self._goes_on():
             return None
+        if not at:
+            tape.workspace.begin_turn(tape)
         entry = entries[at]
         if entry.layer is not layer or len(inputs) != entry.count:
             return None
@@ -185,6 +187,7 @@ class Following:
         for constant, source in zip(constants, last.sources[1:], strict=True):
             if not source.take(constant):
                 return None
+        tape.workspace.begin_turn(tape)
         mode = underflow.flush()
         try:
             array = plan.run_forward(tape)

@@ -40,6 +40,14 @@ def test_it_begins_with_the_parameters_that_are_given(tmp_path, capsys):
     assert trained < 0.8 * fresh
 
 
+def test_a_picture_that_cannot_be_written_is_told_in_a_line(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path = made.table(tmp_path / "kinds.csv")
+    flags = ("--steps", 10, "--picture", "/proc/rates.svg")
+    error = made.refused(capsys, "lr-find", "table", "--data", path, *flags)
+    assert "/proc/rates.svg must be a file to write to" in error
+
+
 def test_nonsense_is_refused(tmp_path, capsys):
     path = made.table(tmp_path / "kinds.csv")
     usual = ("lr-find", "table", "--data", path)
@@ -47,6 +55,7 @@ def test_nonsense_is_refused(tmp_path, capsys):
         (("--lowest", 1, "--highest", 0.1), "lowest must be below highest"),
         (("--steps", 3), "steps must be at least 10"),
         (("--picture", "rates.txt"), "must end in .svg"),
+        (("--json", "/proc/rates.json", "--steps", 10), "the file of --json must be writable; got"),
         (("--exchange", "LocalSGD(workers=2, every=4)"), "needs workers that exchange gradients"),
     ):
         assert words in made.refused(capsys, *usual, *flags)

@@ -252,3 +252,21 @@ def test_tables_of_other_libraries_are_tables():
         assert Table.of(each).columns == COLUMNS
     with pytest.raises(TypeError, match="a table must be a DataFrame"):
         Table.of(3)
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    cells = [pyarrow.array([1, 2]), pyarrow.array([3, 4])]
+    table = pyarrow.Table.from_arrays(cells, names=["x", "x"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    for given, name in (
+        (table, "x"),
+        (tmp_path / "a.parquet", "x"),
+        (pandas.DataFrame([[1, 2]], columns=["x", "x"]), "x"),
+        (pandas.DataFrame([[1, 2]], columns=[0, "0"]), "0"),
+    ):
+        with pytest.raises(ValueError, match=f"must be all different; got {name} twice"):
+            Table.of(given)

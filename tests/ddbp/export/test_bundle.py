@@ -35,7 +35,7 @@ def test_a_bundle_gives_the_outputs_of_its_model_to_the_bit(case, tmp_path):
     assert (bundle.task, bundle.labels) == ("classification", ("a", "b"))
     if lengths is None:
         np.testing.assert_array_equal(bundle.predict(x, batch_size=2), expected)
-    export.save_bundle(tmp_path / "b.ddbp", bundle.model, task="classification", labels="ab")
+    export.save_bundle(tmp_path / "b.ddbp", bundle.model, task="classification", labels=("a", "b"))
     assert (tmp_path / "b.ddbp").read_bytes() == (tmp_path / "a.ddbp").read_bytes()
 
 
@@ -426,5 +426,8 @@ def test_what_is_no_file_or_cannot_be_written_is_refused(tmp_path):
         export.save_bundle(tmp_path / "a.ddbp", 3)
     with pytest.raises(ValueError, match="task must be in"):
         export.save_bundle(tmp_path / "a.ddbp", layers.ReLU(), task="x")
+    for labels in ("right", ["right", "left", "right"], [1, "1"]):
+        with pytest.raises(ValueError, match="labels must be a list of names, all different; got"):
+            export.save_bundle(tmp_path / "a.ddbp", layers.ReLU(), labels=labels)
     with pytest.raises(TypeError, match="preprocessing must have a state"):
         export.save_bundle(tmp_path / "a.ddbp", layers.ReLU(), preprocessing={"f": print})

@@ -109,6 +109,17 @@ def rezipped(path, target, compression=zipfile.ZIP_STORED, leave_out=()):
             file.writestr(name, content)
 
 
+def test_tokens_that_a_table_does_not_have_are_refused(tmp_path):
+    model = layers.Sequential(layers.Embedding(5, 3, rng=np.random.default_rng(0)), layers.Tanh())
+    export.save_bundle(tmp_path / "a.ddbp", model)
+    predict = numpy_reader.load(tmp_path / "a.ddbp")
+    tokens = np.array([[0, 4]])
+    np.testing.assert_allclose(predict(tokens), model(tokens), atol=1e-6)
+    for strange in (tokens - 1, tokens + 1, tokens.astype(float)):
+        with pytest.raises(ValueError, match="tokens must be integers from 0 to 4"):
+            predict(strange)
+
+
 def test_what_is_no_whole_bundle_is_refused_in_one_line(tmp_path):
     good = tmp_path / "good"
     export.save_bundle(good, layers.Linear(3, 2, rng=np.random.default_rng(0)))

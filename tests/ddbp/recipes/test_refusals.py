@@ -1,9 +1,11 @@
 """What recipes refuse: in a line that names the file, with status 1, and nothing half done."""
 
+import csv
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ddbp.commands import cli
@@ -213,6 +215,37 @@ def test_predictions_replace_nothing_that_is_read(tmp_path, capsys, bundle):
         assert "--output must be another file than those that are read; got" in error
     assert table.read_bytes() == before
     assert cli.main(["predict", str(bundle), str(table), "-o", str(tmp_path / "new.csv")]) == 0
+
+
+def test_an_evaluation_that_cannot_be_written_is_told_in_a_line(tmp_path, capsys, bundle):
+    table = made.table(tmp_path / "kinds.csv", 5)
+    flags = ("--data", table, "--quiet", "--json", "/proc/found.json")
+    error = made.refused(capsys, "evaluate", bundle, *flags)
+    assert "ddbp evaluate: the file of --json must be writable; got /proc/found.json" in error
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz", "parquet"])
+def test_names_that_are_no_utf8_are_escaped_in_predictions(tmp_path, ending):
+    from ddbp.recipes import outputs
+
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = tmp_path / f"found.{ending}"
+    columns = {"file": ["caf\udce9.png", "tea.png"], "p(caf\udce9)": np.array([0.25, 0.5])}
+    outputs.write(path, columns)
+    if ending == "npz":
+        with np.load(path) as found:
+            told = {name: found[name].tolist() for name in found}
+    elif ending == "csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        told = dict(zip(head, map(list, zip(*rows, strict=True)), strict=True))
+        told[head[1]] = [*map(float, told[head[1]])]
+    else:
+        from pyarrow import parquet
+
+        told = parquet.read_table(path).to_pydict()
+    assert told == {"file": ["caf\\udce9.png", "tea.png"], "p(caf\\udce9)": [0.25, 0.5]}
 
 
 def test_a_bundle_of_something_else_is_refused(tmp_path, capsys, bundle):

@@ -93,6 +93,29 @@ def test_warm_workspace_allocates_nothing_for_an_input_that_is_used_twice():
     assert counts[1:] == counts[1:2] * 4
 
 
+@pytest.mark.parametrize("warm", [0, 5])
+@pytest.mark.parametrize("rows", [8, 5])
+def test_a_tape_whose_memory_another_has_used_is_refused_its_backward_pass(rng, warm, rows):
+    model, criterion = (
+        Sequential(linear(rng, 6, 9), ReLU(), linear(rng, 9, 3)),
+        SoftmaxCrossEntropy(),
+    )
+    x, labels, workspace = rng.standard_normal((8, 6)), rng.integers(0, 3, 8), layers.Workspace()
+    for _ in range(warm):
+        train(model, x, labels, workspace)
+    first, second = (Tape(training=True, workspace=workspace) for _ in range(2))
+    loss = criterion(model(first.input(x)), labels)
+    later = criterion(model(second.input(x[:rows])), labels[:rows])
+    with pytest.raises(ValueError, match="memory another tape with its workspace has used since"):
+        loss.backward()
+    for parameter in model.parameters():
+        parameter.zero_gradient()
+    later.backward()
+    found = [parameter.gradient.copy() for parameter in model.parameters()]
+    for one, other in zip(found, train(model, x[:rows], labels[:rows], None)[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_results_do_not_depend_on_what_the_workspace_held(rng):
     model = Sequential(
         linear(rng, 6, 9),
