@@ -51,6 +51,12 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def place(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of what is named: ~ is a home, and .. the folder above."""
+    given = expanded(path)
+    return given.resolve() if ".." in given.parts else given.absolute()
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a regular file, with marks in place of what is none.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddbp.files import expanded
+from ddbp.files import place
 from ddbp.report import sections
 from ddbp.report.figures import text
 from ddbp.report.run import Run, found, instant
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="(%(default)s)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each run")
     options = parser.parse_args(arguments)
-    base = expanded(options.folder).absolute()
+    base = place(options.folder)
     runs = [Run.read(path, whole=False) for path in found(base)]
     if not runs:
         must = f"{options.folder} must hold the folder of a run"
