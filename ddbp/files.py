@@ -44,6 +44,19 @@ def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose beginning ~ is a home, if there is such a user: a folder may be called
+    so.
+    """
+    return Path(os.path.expanduser(path))
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of what is named: ~ is a home, and .. the folder above."""
+    given = expanded(path)
+    return given.resolve() if ".." in given.parts else given.absolute()
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a regular file, with marks in place of what is none.
 

@@ -4,6 +4,7 @@ import argparse
 import ast
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 from ddbp import settings
 from ddbp.doctor import finding
 from ddbp.doctor.finding import Finding
-from ddbp.files import read_text
+from ddbp.files import place, read_text
 from ddbp.report.run import is_run
 from ddbp.terminal import plain
 from layers.errors import message
@@ -95,18 +96,19 @@ def _fix(folder: Path, findings: Sequence[Finding], *, start: bool) -> int:
     process, ranks = configuration["process"], int(configuration.get("ranks", 1))
     if shards := found.changes.get("shards"):
         ranks = min(ranks, int(shards))
-    place = _beside(folder)
-    said = f"{ranks} {'ranks' if ranks > 1 else 'rank'}, in {place}"
+    fixed = _beside(folder)
+    said = f"{ranks} {'ranks' if ranks > 1 else 'rank'}, in {fixed}"
     print(plain(said), file=sys.stderr, flush=True)
-    asked = origin.fix(process, found.changes, place)
+    asked = origin.fix(process, found.changes, fixed)
     try:
         status = origin.start(process, ranks, {settings.FIX: asked})
     finally:
         # If nothing was written there.
         with suppress(OSError):
-            place.rmdir()
+            fixed.rmdir()
     if not status:
-        print(plain(f"Compare them: ddbp report {folder} {place}"), file=sys.stderr)
+        both = shlex.join(map(str, (folder, fixed)))
+        print(plain(f"Compare them: ddbp report {both}"), file=sys.stderr)
     return status
 
 
@@ -120,19 +122,19 @@ def _require_this_version(configuration: Mapping[str, Any]) -> None:
 
 def _beside(folder: Path) -> Path:
     """Make a new folder beside that of a run, and return it."""
-    base = folder.absolute()
+    base = place(folder)
     name = re.sub(r"-fixed(-\d+)?$", "", base.name)
     for number in count(1):
-        place = base.with_name(f"{name}-fixed" + (f"-{number}" if number > 1 else ""))
+        new = base.with_name(f"{name}-fixed" + (f"-{number}" if number > 1 else ""))
         try:
-            place.mkdir()
+            new.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
             must = f"there must be room for a folder beside {base}"
             fix = "Copy the run folder to where you may write."
             raise OSError(message(_OWNER, must, error.strerror, fix)) from error
-        return place
+        return new
     raise AssertionError
 
 

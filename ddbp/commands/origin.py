@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ from typing import Any
 from ddbp import settings
 from ddbp.comm.rank_process import tied
 from ddbp.files import read_text, reason
+from ddbp.observers.replay_command import runs_again
 from ddbp.report.run import is_run
 from layers.errors import message
 
 from . import launch
 
+_SHOWN = 60
 _PROCESS: dict[str, Any] = {
     "python": list,
     "folder": str,
@@ -52,9 +55,11 @@ def configuration(owner: str, run: Path) -> dict[str, Any]:
         got = f"{type(error).__name__}: {reason(error)}"
         fix = "Train with this version in a new folder."
         raise ValueError(message(owner, must, got, fix)) from error
-    if not arguments or arguments[0] in ("-", "-c"):
-        must, fix = "the run must have been that of a script or a module", "Save it to a file."
-        raise ValueError(message(owner, must, arguments, fix))
+    if not runs_again(arguments):
+        must = "the run must have been that of a script or a module"
+        fix = "Save it to a file, and start that, on several ranks by ddbp launch."
+        got = shlex.join(arguments) or "one that was typed in"
+        raise ValueError(message(owner, must, f"{got[:_SHOWN]}…" if got[_SHOWN:] else got, fix))
     if not os.path.isdir(process["folder"]):
         must, fix = "the folder that the script was started in must be there", "Make it again."
         raise ValueError(message(owner, must, process["folder"], fix))
@@ -69,7 +74,8 @@ def start(
     process: Mapping[str, Any], ranks: int, environment: Mapping[str, str], *, quiet: bool = False
 ) -> int:
     """Run the process of a run again, on so many ranks, with more in its environment; return its
-    exit status. What it prints is left out if it is to be quiet.
+    exit status. If it is to be quiet, it reads nothing, and what it
+    prints is left out.
     """
     environ = launch.environment(**{settings.SHARDS: str(process["shards"])}, **environment)
     arguments = process["python"]
@@ -78,9 +84,14 @@ def start(
         command = launch.command(launch.find_mpiexec(), ranks, arguments)
     else:
         environ[settings.MPI] = "0"
-    output = subprocess.DEVNULL if quiet else None
+    nothing = subprocess.DEVNULL if quiet else None
     done = subprocess.run(
-        tied(command), env=environ, cwd=process["folder"], stdout=output, check=False
+        tied(command),
+        env=environ,
+        cwd=process["folder"],
+        stdin=nothing,
+        stdout=nothing,
+        check=False,
     )
     return done.returncode
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddbp.files import place
 from ddbp.report import page
 from ddbp.report.run import Run
 from ddbp.terminal import plain
@@ -31,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        paths = list(dict.fromkeys(Path(each).expanduser().absolute() for each in options.runs))
+        paths = list(dict.fromkeys(place(each) for each in options.runs))
         if len(paths) > page.MOST_RUNS:
             must, fix = f"there must be at most {page.MOST_RUNS} runs", "Compare fewer."
             raise ValueError(message("ddbp report", must, len(paths), fix))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ddbp.files import place
 from ddbp.report import sections
 from ddbp.report.figures import text
 from ddbp.report.run import Run, found, instant
@@ -28,7 +29,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="(%(default)s)")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each run")
     options = parser.parse_args(arguments)
-    runs = [Run.read(path, whole=False) for path in found(options.folder.expanduser())]
+    base = place(options.folder)
+    runs = [Run.read(path, whole=False) for path in found(base)]
     if not runs:
         must = f"{options.folder} must hold the folder of a run"
         fix = "Name another folder: ddbp runs FOLDER."
@@ -36,7 +38,6 @@ def run(arguments: Sequence[str]) -> int:
         print(plain(message("ddbp runs", must, got, fix)), file=sys.stderr)
         return 1
     runs.sort(key=_started, reverse=True)
-    base = options.folder.expanduser().absolute()
     if options.json:
         for each in runs:
             print(json_line(_facts(each, base)))

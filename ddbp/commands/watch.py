@@ -10,7 +10,7 @@ import numpy as np
 
 from ddbp import written
 from ddbp.report.figures import text
-from ddbp.report.run import Run, number
+from ddbp.report.run import Run, instant, number
 from ddbp.report.sections import duration
 from ddbp.terminal import console, plain
 from layers.types import Array
@@ -84,14 +84,16 @@ def progress(run: Run) -> tuple[int, int, str]:
     """
     counts = [number(run.facts.get(name)) for name in ("step", "steps")]
     step, steps = (int(each) if each >= 0 and each < 2**53 else 0 for each in counts)
-    columns = run.steps.get("step"), run.steps.get("time")
-    if columns[0] is not None and len(columns[0]):
-        step = max(step, int(columns[0][-1]))
+    taken, times = (run.steps.get(name, np.zeros(0)) for name in ("step", "time"))
+    if len(taken):
+        step = max(step, int(taken[-1]))
     left = ""
-    if steps > step and columns[0] is not None and columns[1] is not None:
-        # The speed of the last tenth.
-        first = -max(2, len(columns[0]) // 10)
-        done, seconds = (column[-1] - column[first:][0] for column in columns if column is not None)
+    if steps > step and len(taken) == len(times):
+        # The speed of the last tenth, of those since it has gone on from a checkpoint.
+        here = times >= instant(run.facts.get("started"))
+        here |= not here.any()
+        taken, times = (each[here][-max(2, len(taken) // 10) :] for each in (taken, times))
+        done, seconds = (float(each[-1] - each[0]) if len(each) else 0.0 for each in (taken, times))
         if done > 0 and seconds > 0:
             left = duration((steps - step) * seconds / done)
     return step, steps, left

@@ -11,7 +11,7 @@ from layers.errors import message, wording
 from layers.types import Array, Integers
 
 from . import weights as weighing
-from .order import parts, permutation, spread_evenly
+from .order import parts, permutation, scattered, spread_evenly
 from .samples import (
     Ragged,
     cast,
@@ -181,8 +181,8 @@ class ArrayDataset:
         return self.subset(numbers)
 
     def excerpt(self, most: int) -> "ArrayDataset":
-        """Return so many samples at most, spread evenly."""
-        return self.subset(spread_evenly(len(self), most))
+        """Return so many samples at most, spread over all of it."""
+        return self.subset(scattered(len(self), most))
 
     def weighted(self, class_weight: Any, ignore: int | None = None) -> "ArrayDataset":
         """Return the data with each label's weight, times the weights that there are.

@@ -30,6 +30,16 @@ def spread_evenly(samples: int, most: int) -> Integers:
     return np.linspace(0, samples - 1, min(most, samples)).astype(np.int64)
 
 
+def scattered(samples: int, most: int) -> Integers:
+    """Return the numbers of so many samples at most, spread over all, the same each time: one of
+    each of equal stretches, at a place in it that is drawn, so that what comes in turns is met as
+    often as it comes.
+    """
+    edges = np.linspace(0, samples, min(most, samples) + 1)
+    places = np.random.default_rng(0).random(len(edges) - 1)
+    return (edges[:-1] + places * np.diff(edges)).astype(np.int64)
+
+
 def parts(
     samples: int, fractions: Sequence[float], seed: int, labels: Any = None
 ) -> list[Integers]:

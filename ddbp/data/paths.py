@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ddbp.files import expanded
 from layers.errors import message
 
 
@@ -22,7 +23,7 @@ def given_path(owner: str, name: str, given: Any, kind: str = "file") -> Path:
     if not isinstance(given, str | Path) or str(given) == "" or "\0" in os.fspath(given):
         must = f"{name} must be the path of a {kind}"
         raise TypeError(message(owner, must, repr(given)[:80], f'Write {name}="data/{kind}".'))
-    return Path(given).expanduser()
+    return expanded(given)
 
 
 def _existing(owner: str, name: str, given: Any, kind: str, is_kind: Any) -> Path:

@@ -13,7 +13,7 @@ from layers.types import Array, Integers
 
 from . import weights as weighing
 from .array_dataset import ArrayDataset, array_digest
-from .order import batches, permutation, spread_evenly
+from .order import batches, permutation, scattered, spread_evenly
 from .samples import (
     Ragged,
     Samples,
@@ -150,7 +150,8 @@ class Source(ABC):
         ones.
         """
         one = sum(leaf.nbytes for _, leaf in _parts(self.take(self.some(1))))
-        return self.in_memory(self.some(max(1, min(most, (1 << 24) // max(1, one)))))
+        most = max(1, min(most, (1 << 24) // max(1, one)))
+        return self.in_memory(self.some(most) if self.ordered else scattered(len(self), most))
 
     def digest(self) -> str:
         """Return a text that is the same for the same data, but for what stands in few samples."""

@@ -75,6 +75,8 @@ class Chart:
         Names of those whose units all had the same weights when training began.
     weighted
         Whether samples have weights.
+    since
+        The updates and epochs before, on other data than those of the losses.
     planned
         How many updates a fit is to make, 0 where nobody has said.
     outputs
@@ -103,6 +105,7 @@ class Chart:
     weights: Mapping[str, tuple[int, float]]
     alike: Sequence[str]
     weighted: bool
+    since: tuple[int, int] = (0, 0)
     planned: int = 0
     outputs: int = 0
     reached: float = np.nan
@@ -174,8 +177,8 @@ class Chart:
 
         Many a model begins late, as a recurrence over long sequences does.
         """
-        begun = self.step >= _STEPS and self.epochs >= _EPOCHS
-        return begun and 2 * self.step >= self.planned
+        steps, epochs = self.step - self.since[0], self.epochs - self.since[1]
+        return steps >= _STEPS and epochs >= _EPOCHS and 2 * steps >= self.planned
 
     @property
     def falls(self) -> bool:

@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
@@ -18,6 +18,7 @@ from ddbp.optim.clipping import NotFiniteError
 from ddbp.reduction.corruption import MemoryCorruptionError
 from ddbp.snapshot import BOOLEAN, Schema, State, array, integer, listing
 from ddbp.training.callbacks import OptionsCallback, Record
+from layers import Coefficients
 from layers.checks import boolean, non_negative
 from layers.errors import message
 from layers.types import Array
@@ -137,6 +138,9 @@ class Doctor(OptionsCallback):
         self._watch.begin()
         self._ranks = OfRanks()
         self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
+        # What the losses are of, and the updates and epochs before.
+        self._of: DataFacts | None = None
+        self._since = 0, 0
         named = trainer.model.named_parameters()
         self._weights = {
             name: (parameter.size, 0.8 * parameter.size**0.25)
@@ -196,7 +200,17 @@ class Doctor(OptionsCallback):
 
     # The events
 
+    def on_run_begin(self, trainer: "Trainer") -> None:
+        """Forget the losses of another fit, if that was on other data: they are in other units."""
+        facts = self._facts_of(trainer._stream.data)
+        if trainer.step_count and not _are_same(facts, self._of):
+            self._losses.clear()
+            self._begun = []
+            self._since = trainer.step_count, trainer.epoch
+        self._of = facts
+
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        self._of = self._facts_of(trainer._stream.data)
         self._planned = epochs * steps_per_epoch
         self._probes.begin(self._planned)
 
@@ -305,6 +319,7 @@ class Doctor(OptionsCallback):
             optimizer=trainer.optimizer,
             options=trainer.options,
             recording=self._instruments.recording,
+            since=self._since,
             begun=self._begun,
             losses=np.array(self._losses),
             records=trainer.history,
@@ -329,6 +344,14 @@ class Doctor(OptionsCallback):
         return facts
 
 
+def _are_same(facts: DataFacts | None, other: DataFacts | None) -> bool:
+    """Return whether the facts of two data sets are the same."""
+    if facts is None or other is None:
+        return facts is other
+    pairs = [(getattr(facts, each.name), getattr(other, each.name)) for each in fields(facts)]
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
 def _shared(trainer: "Trainer", found: list[Finding]) -> list[Finding]:
     """Return what the leading rank has found; collective."""
     text = gather_texts(trainer.comm, json.dumps([asdict(each) for each in found]))[0]
@@ -340,9 +363,16 @@ def _of_one_unit(trainer: "Trainer") -> list[str]:
     of all are: a few are so for good reasons.
     """
     found, zero, matrices = [], [], 0
+    layers = [layer for _, layer in trainer.model.named_layers()]
+    # The numbers of a field may begin alike: each is of a place of its own.
+    of_fields = {id(layer.values) for layer in layers if isinstance(layer, Coefficients)}
     for name, parameter in trainer.model.named_parameters():
         values: Array = parameter.value
-        if values.ndim < 2 or min(values.shape[0], values.shape[-1]) < 3:
+        if (
+            id(parameter) in of_fields
+            or values.ndim < 2
+            or min(values.shape[0], values.shape[-1]) < 3
+        ):
             continue
         matrices += 1
         norm = float(np.linalg.norm(values))

@@ -71,7 +71,15 @@ def lines(
     if log and not any((each.y > 0).any() for each in series):
         log = False
     drawn = [
-        {"label": each.label, **thin.curve(each.x, each.y, each.low, each.high)} for each in series
+        {
+            "label": each.label,
+            **(
+                thin.points(each.x, each.y)
+                if kind == "points"
+                else thin.curve(each.x, each.y, each.low, each.high)
+            ),
+        }
+        for each in series
     ]
     rows = []
     for each in series:

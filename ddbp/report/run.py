@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm import processes
-from ddbp.files import read_text, reason
+from ddbp.files import place, read_text, reason
 from ddbp.instruments.recording import Recording
 from layers.errors import message
 from layers.kernels.cache_folder import opened
@@ -27,6 +27,9 @@ PARTS = ("config.json", "metrics.jsonl", "status.json")
 
 _OF_THE_SYSTEM = ("dev", "proc", "sys")
 """No runs are searched for there."""
+
+_OF_A_RUN = ("checkpoints", "instruments")
+"""Folders of a run that hold no others."""
 
 _SILENT = 120.0
 """After so many seconds without a word a run on another host is taken to have ended."""
@@ -82,7 +85,7 @@ class Run:
         ValueError
             It is no folder of a run.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = place(path)
         if not is_run(folder):
             must = f"{folder} must be the folder of a run"
             got = f"one without {', '.join(PARTS)}" if os.path.isdir(folder) else "no folder"
@@ -231,18 +234,18 @@ def is_run(path: Path) -> bool:
 
 
 def found(folder: Path) -> list[Path]:
-    """Return the run folders in a folder and those within it, or itself if it is one. Links are not
-    followed, and hidden folders not searched.
+    """Return the run folders in a folder and those within it, runs too, and itself if it is one.
+    Links are not followed, and hidden folders not searched.
     """
     paths = []
-    for place, within, files in os.walk(folder):
-        asked_for = place == os.fspath(folder) and is_run(folder)
+    for path, within, files in os.walk(folder):
+        asked_for = path == os.fspath(folder) and is_run(folder)
         # Much else has a config.json.
         if asked_for or any(name in files for name in PARTS[1:]):
-            paths.append(Path(place))
-            within.clear()
+            paths.append(Path(path))
+            within[:] = [name for name in within if name not in _OF_A_RUN]
         within[:] = sorted(name for name in within if name[0] != ".")
-        if place == os.sep:
+        if path == os.sep:
             within[:] = [name for name in within if name not in _OF_THE_SYSTEM]
     return paths
 

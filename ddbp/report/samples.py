@@ -100,7 +100,9 @@ def _residuals(outputs: Array, expected: Array) -> list[Block]:
     result: list[Block | None] = []
     for column in range(outputs.shape[1]):
         name = f" of output {column}" if outputs.shape[1] > 1 else ""
-        target, residual = expected[:, column].astype(np.float64), residuals[:, column]
+        # What does not count is not known.
+        counts = np.isfinite(expected[:, column])
+        target, residual = expected[counts, column].astype(np.float64), residuals[counts, column]
         order = np.argsort(target, kind="stable")[:: max(1, len(target) // 1000)]
         result.append(
             lines(
@@ -113,9 +115,9 @@ def _residuals(outputs: Array, expected: Array) -> list[Block]:
         )
         known = residual[np.isfinite(residual)]
         if known.size > 1 and np.ptp(known) > 0:
-            counts, edges = np.histogram(known, bins=min(40, max(5, int(math.sqrt(known.size)))))
+            heights, edges = np.histogram(known, bins=min(40, max(5, int(math.sqrt(known.size)))))
             middles = (edges[1:] + edges[:-1]) / 2
-            series = Series("samples", middles, counts.astype(np.float64))
+            series = Series("samples", middles, heights.astype(np.float64))
             title = f"Distribution of the residuals{name}"
             result.append(lines(title, [series], x="predicted - target", kind="bars"))
     return [each for each in result if each is not None]
@@ -135,7 +137,9 @@ def _worst(arrays: dict[str, Array], tokens: texts.Tokens, labels: texts.Tokens)
             target, predicted = (
                 arrays[name][place] for name in ("worst_expected", "worst_outputs")
             )
-            facts += [f"target {_numbers(target)}", f"predicted {_numbers(predicted)}"]
+            counts = np.isfinite(target)
+            facts.append(f"target {_numbers(target[counts])}")
+            facts.append(f"predicted {_numbers(predicted[counts])}")
         picture = _picture(arrays[f"input{place}"], f"sample {sample}")
         pictures.append(picture)
         shown = '<div class="picture"></div>'

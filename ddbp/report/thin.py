@@ -38,6 +38,14 @@ def curve(
     return result
 
 
+def points(x: Array, y: Array) -> dict[str, Any]:
+    """Return points (n,) of a cloud as lists of short numbers: each is what it is, and of more than
+    `MOST_POINTS` some are left out.
+    """
+    places = chosen(len(x), MOST_POINTS)
+    return {"x": shortened(x[places]), "y": shortened(y[places])}
+
+
 def shortened(values: Array) -> list[float | int | None]:
     """Return numbers (n,) with five digits, None for what is not finite."""
     return [short(value) for value in np.asarray(values, np.float64).tolist()]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook
 from ddbp.snapshot import Schema, State, like
+from layers.errors import message
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -90,3 +91,18 @@ class OptionsCallback(Callback):
         shown = [name for name in names if name != "path" and hasattr(self, name)]
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__name__}({options})"
+
+
+def require_own(callback: Callback, trainer: "Trainer", made_with: object) -> None:
+    """Refuse a callback that keeps what is of one trainer where another one, with which it was made
+    last, has taken it over.
+
+    Raises
+    ------
+    RuntimeError
+        It has.
+    """
+    if made_with is not trainer:
+        must, fix = "a trainer must have one of its own", "Make another for each."
+        got = "that which a later trainer was made with"
+        raise RuntimeError(message(type(callback).__name__, must, got, fix))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp import settings, terminal
+from ddbp import files, settings, terminal
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
@@ -19,7 +19,7 @@ from ddbp.observers.observer import Request, StepPhase
 from layers.checks import boolean, one_of, positive, positive_int
 from layers.errors import message
 
-from .callbacks import OptionsCallback, Record
+from .callbacks import OptionsCallback, Record, require_own
 from .monitors import Monitor
 from .paths import path_of
 
@@ -55,6 +55,7 @@ class Checkpoints(OptionsCallback):
         Whether a thread writes while training goes on; it writes what there was at the step.
     busy
         What is done about a checkpoint while the one before is not written yet: "wait" or "skip".
+        One with a better value waits.
 
     Notes
     -----
@@ -68,6 +69,8 @@ class Checkpoints(OptionsCallback):
     new one is on the disk, they are moved to `set-aside` beside it, and that is said. None of them
     counts for `keep_last` and `keep_best`, or is taken by `resume="auto"`, then.
     """
+
+    _folder: Path
 
     def __init__(
         self,
@@ -101,6 +104,8 @@ class Checkpoints(OptionsCallback):
         self.path = None if path is None else path_of(_OWNER, "path", path)
         self._monitor: Monitor | None = None
         self._best = 0
+        # The step of the last one that was written because of a better value.
+        self._better_at: int | None = None
         # Those of steps that come again.
         self._left_behind: set[Path] = set()
         if keep_best is not None:
@@ -111,6 +116,12 @@ class Checkpoints(OptionsCallback):
         if path is None:
             fix = "Pass run_dir= to Trainer, or path= here."
             raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
+        # Those before it are attached.
+        before = trainer.callbacks[: trainer.callbacks.index(self)]
+        if any(isinstance(each, Checkpoints) and each._folder == path for each in before):
+            must, got = "each must have a folder of its own", f"two in {path}"
+            fix = "One takes several intervals: Checkpoints(every_steps=…, every_epochs=…)."
+            raise ValueError(message(_OWNER, must, got, fix))
         self._collected = not sees_the_same(path, trainer.comm)
         writers = 1 if self._collected else trainer.comm.size
         self._writer = Writer(path, trainer.comm, writers, self._publish)
@@ -150,7 +161,11 @@ class Checkpoints(OptionsCallback):
         ):
             trainer.request(Request.CHECKPOINT)
 
+    def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        require_own(self, trainer, self._trainer)
+
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        self._better_at = None
         self._writer.require_no_error()
         every = self.every_steps
         if trainer.requested & Request.STOP:
@@ -204,8 +219,14 @@ class Checkpoints(OptionsCallback):
         FloatingPointError
             A parameter is not finite, and `on_nonfinite` of the trainer is no rollback.
         """
+        require_own(self, trainer, self._trainer)
         if not trainer._guard.may_be_saved(trainer):
             return False
+        if best is not None:
+            self._better_at = trainer.step_count
+        elif self._monitor is not None and self._better_at == trainer.step_count:
+            # It takes the place of that one.
+            best = self._monitor.best
         self._since = time.monotonic()
         facts = {
             "epoch": trainer.epoch,
@@ -222,7 +243,7 @@ class Checkpoints(OptionsCallback):
                 facts | {"ranks": trainer.comm.size},
                 trainer.state(collected=self._collected),
                 background=self.background,
-                skip=self.busy == "skip",
+                skip=self.busy == "skip" and best is None,
             )
         )
         for tell in trainer._hooks.checkpoint_end:
@@ -269,7 +290,7 @@ def _best_value(path: Path) -> float | None:
 
 def _named(resume: str | Path | None) -> str | None:
     """Return the path that a run goes on from, None if no path was named."""
-    return None if resume in (None, "auto") else str(Path(str(resume)).expanduser().absolute())
+    return None if resume in (None, "auto") else str(files.expanded(str(resume)).absolute())
 
 
 def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
@@ -353,7 +374,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
     else:
         if settings.resumes() and (since := _since(resume, run_dir)):
             return since
-        path = Path(resume).expanduser()
+        path = files.expanded(resume)
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()

@@ -14,7 +14,15 @@ from ddbp import files
 from ddbp.data.samples import Ragged, call, leaves, recorded
 from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
-from layers import BinaryCrossEntropy, Tape
+from layers import (
+    BinaryCrossEntropy,
+    CosineDistance,
+    Hinge,
+    KLDivergence,
+    PoissonNLL,
+    SoftmaxCrossEntropy,
+    Tape,
+)
 from layers.types import Array, Integers
 
 from .batch import RowBuffers, local_batch
@@ -30,6 +38,8 @@ _SECONDS = 2.0
 WORST = 12
 _OUTPUTS = 4
 """So many numbers of each sample are kept, where there are more."""
+_NO_NUMBERS = BinaryCrossEntropy, CosineDistance, Hinge, KLDivergence, SoftmaxCrossEntropy
+"""What losses of these take is no number in the units of the targets."""
 _SIDE, _STEPS = 64, 256
 """The greatest side of an image, and length of a sequence, that is kept."""
 
@@ -48,7 +58,7 @@ class _Labelled(NamedTuple):
 
 def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, folder: Path) -> None:
     """Write `samples.npz` from samples for validation, or for training if there are no others;
-    nothing where targets are neither labels nor numbers.
+    nothing where targets are neither labels nor numbers, or the model puts out something else.
 
     On one rank; the model's states stay as they are.
     """
@@ -72,13 +82,21 @@ def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, fol
     if names := [*map(str, training.classes)]:
         facts["classes"] = names
     ignore = getattr(trainer.loss, "ignore", None)
-    binary = isinstance(trainer.loss, BinaryCrossEntropy)
+    loss: Any = trainer.loss
+    binary = isinstance(loss, BinaryCrossEntropy)
     _, prediction, target, _ = parts[0]
-    if binary and target.shape == prediction.shape and prediction[0].size == 1:
+    alike = target.shape == prediction.shape
+    of_classes = alike and isinstance(loss, SoftmaxCrossEntropy)
+    if binary and alike and prediction[0].size == 1:
         arrays = _of_labels([_two_classes(*part[1:]) for part in parts])
     elif target.dtype.kind in "iu" and target.shape == prediction.shape[:-1] != prediction.shape:
         arrays = _of_labels([_labelled(*part[1:], ignore) for part in parts])
-    elif target.shape == prediction.shape and target.dtype.kind == "f" and not binary:
+    elif of_classes and all(_is_one_hot(y) for *_, y, _ in parts):
+        arrays = _of_labels([_labelled(x, y.argmax(-1), w, ignore) for _, x, y, w in parts])
+    elif alike and target.dtype.kind in "fiu" and not isinstance(loss, _NO_NUMBERS):
+        if isinstance(loss, PoissonNLL) and loss.log_input:
+            with np.errstate(over="ignore"):
+                parts = [(rows, np.exp(x), y, w) for rows, x, y, w in parts]
         arrays = _of_numbers(parts)
     else:
         return
@@ -104,12 +122,9 @@ def _labelled(logits: Array, labels: Integers, weights: Any, ignore: int | None)
     """Return what logits (N, …, C) make of labels (N, …)."""
     rows = len(labels)
     classes = logits.shape[-1]
-    counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
-    if weights is not None:
-        weights = np.asarray(weights)
-        counted = counted & (
-            weights.reshape(weights.shape + (1,) * (labels.ndim - weights.ndim)) > 0
-        )
+    counted = _counted(labels.shape, weights)
+    if ignore is not None:
+        counted &= labels != ignore
     counted = counted.reshape(rows, -1)
     labels = np.where(counted, labels.reshape(rows, -1), 0)
     logits = logits.reshape(rows, -1, classes).astype(np.float64)
@@ -150,16 +165,22 @@ def _of_labels(parts: list[_Labelled]) -> dict[str, Any]:
 
 
 def _of_numbers(parts: list[tuple[Integers, Any, Any, Any]]) -> dict[str, Any]:
-    outputs = [part[1].reshape(len(part[0]), -1)[:, :_OUTPUTS] for part in parts]
-    targets = [part[2].reshape(len(part[0]), -1)[:, :_OUTPUTS] for part in parts]
-    squares = [
-        np.square(part[1].astype(np.float64) - part[2]).reshape(len(part[0]), -1).mean(axis=1)
-        for part in parts
-    ]
-    losses = np.concatenate(squares)
+    """Return what was predicted for numbers; those that do not count are NaN."""
+    width = min(_OUTPUTS, max(y[0].size for _, _, y, _ in parts))
+    every: dict[str, list[Array]] = {"outputs": [], "expected": []}
+    means = []
+    for _, prediction, target, weights in parts:
+        counted = _counted(target.shape, weights).reshape(len(target), -1)
+        x, t = (each.reshape(counted.shape).astype(np.float64) for each in (prediction, target))
+        squares = np.where(counted, np.square(x - t), 0)
+        means.append(squares.sum(axis=1) / np.maximum(1, counted.sum(axis=1)))
+        for found, numbers in zip(every.values(), (x, np.where(counted, t, np.nan)), strict=True):
+            kept = np.full((len(t), width), np.nan, np.float32)
+            kept[:, : numbers.shape[1]] = numbers[:, :width]
+            found.append(kept)
+    losses = np.concatenate(means)
     places = _worst(losses)
-    every = {"outputs": outputs, "expected": targets}
-    arrays = {name: np.concatenate(found).astype(np.float32) for name, found in every.items()}
+    arrays = {name: np.concatenate(found) for name, found in every.items()}
     return {
         **arrays,
         **{f"worst_{name}": found[places] for name, found in arrays.items()},
@@ -167,6 +188,20 @@ def _of_numbers(parts: list[tuple[Integers, Any, Any, Any]]) -> dict[str, Any]:
         "usual": _usual(losses),
         "losses": losses[places],
     }
+
+
+def _counted(shape: tuple[int, ...], weights: Any) -> Array:
+    """Return which targets of a shape (N, …) count, given weights of samples or of further axes."""
+    counted = np.ones(shape, bool)
+    if weights is not None:
+        weights = np.asarray(weights)
+        counted &= weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)) > 0
+    return counted
+
+
+def _is_one_hot(targets: Array) -> bool:
+    """Return whether targets (N, …, C) are rows of zeros and a one."""
+    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=-1) == 1).all())
 
 
 def _worst(losses: Array) -> Integers:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ddbp.files import expanded
 from layers.errors import message
 
 
@@ -12,4 +13,4 @@ def path_of(owner: str, name: str, given: Any) -> Path:
     if not isinstance(given, str | Path) or given == "" or "\0" in os.fspath(given):
         must, fix = f"{name} must be a path", f'Write {name}="runs/first".'
         raise TypeError(message(owner, must, repr(given), fix))
-    return Path(given).expanduser().absolute()
+    return expanded(given).absolute()

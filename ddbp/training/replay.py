@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+import weakref
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -31,7 +32,7 @@ from layers.errors import message
 from layers.kernels.cache_folder import opened
 from layers.types import Array
 
-from .callbacks import Callback
+from .callbacks import Callback, require_own
 from .checkpoints import Checkpoints
 from .nonfinite import Rollback
 from .run_log import keep_steps
@@ -303,10 +304,14 @@ class StepDigests(Callback):
             must, fix = "digests must have a folder", "Pass run_dir= to Trainer."
             raise ValueError(message("StepDigests", must, None, fix))
         self._path = trainer.run_dir / DIGESTS
+        self._trainer = weakref.ref(trainer)
         self._resumed = False
 
     def on_resume(self, trainer: "Trainer") -> None:
         self._resumed = True
+
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        require_own(self, trainer, self._trainer())
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if trainer.comm.leads:

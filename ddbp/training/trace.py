@@ -3,6 +3,7 @@
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic_ns
@@ -16,7 +17,7 @@ from layers import Call, Module, Tape, TapeHook
 from layers.checks import non_negative_int, positive_int
 from layers.errors import message
 
-from .callbacks import OptionsCallback, Record
+from .callbacks import OptionsCallback, Record, require_own
 from .paths import path_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Trace(OptionsCallback, TapeHook):
         if path is None:
             fix = "Pass run_dir= to Trainer, or path= here."
             raise ValueError(message("Trace", "the trace must have a file", None, fix))
+        self._trainer = weakref.ref(trainer)
         self._file: Path = path
         self._timeline = Timeline(max(_LEAST, self.most_events // trainer.comm.size))
         self._numbers: dict[str, int] = {}
@@ -99,6 +101,7 @@ class Trace(OptionsCallback, TapeHook):
     def on_step_begin(self, trainer: "Trainer", step: int) -> None:
         on = self._timeline is not None and 0 <= step - self.first_step < self.steps
         if on is not self._on:
+            require_own(self, trainer, self._trainer())
             self._switch(on)
         if on:
             loader = trainer._stream.loader

@@ -113,7 +113,8 @@ def validation_scaled_otherwise(chart: Chart) -> Evidence | None:
 def data_sorted(chart: Chart) -> Evidence | None:
     """The targets within a batch are far more alike than those of all batches."""
     means, spreads = (chart.of_run(f"target_{name}")[-40:] for name in ("mean", "std"))
-    known = np.isfinite(means) & np.isfinite(spreads)
+    steps = chart.recording.steps[-40:]
+    known = np.isfinite(means) & np.isfinite(spreads) & (steps >= chart.since[0])
     within = np.square(spreads[known].astype(np.float64))
     samples = chart.options.batch_size
     if len(within) < _BATCHES or samples < _SAMPLES:

@@ -185,7 +185,7 @@ def rate_swings(chart: Chart) -> Evidence | None:
         return None
     # A single layer may grow as far as it must; what is learnt is learnt, and what falls with each
     # step does not swing.
-    if len(chart.chain) < 2 or chart.left < _LEARNT or chart.falls_steadily:
+    if len(chart.chain) < 2 or not chart.left >= _LEARNT or chart.falls_steadily:
         return None
     text = f"weights grew {chart.growth:.1f}-fold within {min(chart.step, EARLY)} steps"
     return Evidence(text, numbers={"growth": chart.growth}, changes=chart.rate_times(0.2))

@@ -148,7 +148,7 @@
 
   function lines(figure, place, plot, readout) {
     const series = figure.series, points = figure.kind === "points", bars = figure.kind === "bars";
-    const columns = [], looks = [{ label: figure.x }], bands = [];
+    const columns = [], looks = [{ label: figure.x }], bands = [], rowOf = [];
     series.forEach((each, n) => {
       const tables = [each.x, each.y, ...(each.low ? [each.low, each.high] : [])];
       columns.push(tables);
@@ -158,6 +158,7 @@
       };
       if (points) look.paths = () => null;
       if (bars) Object.assign(look, { paths: uPlot.paths.bars({ size: [0.9, Infinity] }), fill: () => ofSeries(n), points: { show: false } });
+      rowOf.push(looks.length);
       looks.push(look);
       if (each.low) {
         const at = looks.length;
@@ -166,10 +167,11 @@
         bands.push({ series: [at + 1, at], fill: () => `${ofSeries(n)}40` });
       }
     });
-    const x = [...new Set(series.flatMap(each => each.x))].sort((a, b) => a - b);
+    // Of a cloud several points lie at one x.
+    const x = points ? series[0].x : [...new Set(series.flatMap(each => each.x))].sort((a, b) => a - b);
     const where = new Map(x.map((value, n) => [value, n]));
-    const data = [x];
-    for (const [own, ...ys] of columns) {
+    const data = points ? [x, series[0].y] : [x];
+    for (const [own, ...ys] of points ? [] : columns) {
       for (const y of ys) {
         // A value that is not there at this x is undefined, which no gap is made for.
         const column = new Array(x.length).fill(undefined);
@@ -191,7 +193,7 @@
             const at = u.cursor.idx;
             if (at === null || at === undefined) return;
             const said = series.map((each, n) => {
-              const row = looks.findIndex(look => look.label === each.label && look.of === undefined);
+              const row = rowOf[n];
               let near = at;
               while (near >= 0 && data[row][near] === undefined) near -= 1;
               return u.series[row].show && near >= 0 ? `${each.label} ${shown(data[row][near])}` : "";
@@ -204,12 +206,18 @@
       if (bars) options.scales.y.range = (u, low, high) => [0, high * 1.05];
       if (plot.u) plot.u.destroy();
       plot.u = new uPlot(options, logarithmic(log), place);
+      if (points) {
+        // Of several points at an end of the axis uPlot draws the first.
+        const low = x[0], high = x[x.length - 1], room = (high - low) / 50 || 0.5;
+        plot.u.limits = { min: low - room, max: high + room };
+        plot.u.setScale("x", plot.u.limits);
+      }
     };
     make();
     keyboard(plot, place);
     const keys = [];
     if (series.length > 1) series.forEach((each, n) => {
-      const rows = looks.flatMap((look, row) => (look.of === n || (look.label === each.label && look.of === undefined)) ? [row] : []);
+      const rows = looks.flatMap((look, row) => look.of === n || row === rowOf[n] ? [row] : []);
       const stroke = element("span");
       const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS("http://www.w3.org/2000/svg", "line");
       svg.setAttribute("viewBox", "0 0 26 8"); svg.setAttribute("aria-hidden", "true");

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ddbp.commands import replay
+from ddbp.observers.replay_command import runs_again
 from ddbp.training.replay import recorded_digest
 
 from ...conftest import Finished, run_process
@@ -161,6 +162,19 @@ CONFIG = {"python": ["x.py"], "folder": "/", "trainer": 0, "shards": 1}
         (CONFIG | {"python": "x.py"}, "config.json must say how the run was started; got"),
         (CONFIG | {"python": [3]}, "config.json must say how the run was started; got"),
         (CONFIG | {"python": ["-c", "x"]}, "the run must have been that of a script or a module"),
+        *(
+            (CONFIG | {"python": typed}, "the run must have been that of a script or a module")
+            for typed in (
+                [],
+                ["-"],
+                ["-uc", "x"],
+                ["-i", "x.py"],
+                ["-X", "dev"],
+                ["-m", "ipykernel_launcher", "-f", "kernel.json"],
+                ["-um", "IPython"],
+                ["/usr/bin/ipython"],
+            )
+        ),
         (CONFIG | {"python": 3}, "config.json must say how the run was started"),
         (CONFIG | {"folder": "/no/such"}, "the folder that the script was started in must be th"),
     ],
@@ -170,6 +184,20 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys, process, words):
         (tmp_path / "config.json").write_text(json.dumps({"process": process}))
     assert replay.run([str(tmp_path), "--step", "1"]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["x.py", "-c"],
+        ["-u", "x.py"],
+        ["-X", "dev", "x.py"],
+        ["-m", "x"],
+        ["-Wd", "-um", "x.y", "-i"],
+    ],
+)
+def test_a_script_is_started_again_whatever_options_python_had(arguments):
+    assert runs_again(arguments)
 
 
 @pytest.mark.parametrize("options", [("--step", "-1"), ("--step", "1", "-n", "0"), ()])

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from ddbp.commands import report, runs, watch
+from ddbp.report.run import instant
+from ddbp.training.paths import path_of
 
 from ..report.folders import find, lines, run_folder
 
@@ -80,6 +82,16 @@ def test_runs_are_listed_newest_first(tmp_path, capsys):
         ["in/new", "failed", "4/4", "0.25", "accuracy 0.875", "40 s", "abababababab"],
         ["old", "finished", "4/4", "0.25", "accuracy 0.875", "1 min 40 s", "abababababab"],
     ]
+
+
+@pytest.mark.parametrize("command", [runs, watch, report])
+def test_a_folder_may_begin_with_the_sign_of_a_home(tmp_path, capsys, monkeypatch, command):
+    folder = run_folder(tmp_path / "~nobody-is-called-so")
+    monkeypatch.chdir(tmp_path)
+    for given in (folder.name, f"./{folder.name}", "." if command is runs else str(folder)):
+        assert command.run([given]) == 0
+    assert capsys.readouterr().err == ""
+    assert path_of("Trainer", "run_dir", f"./{folder.name}") == folder
 
 
 def test_runs_are_lines_of_json_if_asked_for(tmp_path, capsys):
@@ -162,6 +174,15 @@ def test_time_left_is_from_the_speed_of_the_last_steps(tmp_path):
     times = [{"step": n, "loss": 1.0, "time": 100.0 + 0.5 * n} for n in range(1, 201)]
     lines(folder / "steps.jsonl", times)
     assert watch.progress(watch.Run.read(folder)) == (200, 400, "1 min 40 s")
+
+
+def test_time_left_does_not_count_the_time_in_which_a_run_was_stopped(tmp_path):
+    folder = run_folder(tmp_path / "run", status="running", steps=400, step=200)
+    started = instant(json.loads((folder / "status.json").read_text())["started"])
+    times = [started - 1e6 + step if step < 195 else started + step for step in range(1, 201)]
+    noted = [{"step": n, "loss": 1.0, "time": time} for n, time in enumerate(times, 1)]
+    lines(folder / "steps.jsonl", noted)
+    assert watch.progress(watch.Run.read(folder)) == (200, 400, "3 min 20 s")
 
 
 @pytest.mark.parametrize("interval", ["0", "nan", "x", "-1", "1e9"])

@@ -11,10 +11,20 @@ import pytest
 import ddbp
 from ddbp.commands import doctor as command
 from ddbp.doctor import finding
+from ddbp.doctor.facts import DataFacts
 from ddbp.doctor.finding import Finding
 from ddbp.doctor.rules import RULES
 from ddbp.optim.clipping import NotFiniteError
-from layers import SoftmaxCrossEntropy, Tanh
+from layers import (
+    Coefficients,
+    Composite,
+    Huber,
+    Linear,
+    MeanSquaredError,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
 
 from .patients import TRAINING, dense
 
@@ -261,3 +271,72 @@ def test_a_flipped_bit_is_a_finding_and_an_error_where_memory_is_checked(
     assert capsys.readouterr().err.count("doctor: memory_corrupted") == 1
     if checked:
         assert any(str(found) in note for note in error.value.__notes__)
+
+
+def test_labels_that_take_turns_are_met_as_often_as_they_come():
+    labels = np.arange(4000) % 2
+    data = ddbp.ArrayDataset(np.ones((4000, 1)), labels), ddbp.data.ArraySource(labels, labels)
+    for each in data:
+        facts = DataFacts.of(each)
+        assert facts is not None
+        assert facts.counts.sum() == 2000
+        assert np.abs(facts.counts - 1000).max() < 100
+
+
+@pytest.mark.parametrize(
+    ("factor", "more"), [(0.1, 0.0), (10.0, 0.0), (1.0, 60.0), (-1.0, 0.0)], ids=str
+)
+def test_another_fit_on_other_data_is_judged_by_its_own_losses(factor, more):
+    x = np.random.default_rng(0).standard_normal((640, 8)).astype(np.float32)
+    y = 2 * (x @ np.random.default_rng(1).standard_normal((8, 1)))
+    rng = np.random.default_rng(2)
+    model = Sequential(Linear(8, 32, rng=rng), Tanh(), Linear(32, 1, rng=rng))
+    doctor = ddbp.Doctor(probes=False)
+    trainer = ddbp.Trainer(
+        model,
+        loss=MeanSquaredError(),
+        optimizer=ddbp.Adam(0.01),
+        batch_size=32,
+        callbacks=[ddbp.Instruments(every=None), doctor],
+        quiet=True,
+    )
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=8)
+    trainer.fit(ddbp.ArrayDataset(x, factor * y + more), epochs=8)
+    assert doctor.findings == []
+
+
+def test_another_fit_on_the_same_data_goes_on_with_its_losses():
+    doctor = ddbp.Doctor()
+    trainer = trained(ddbp.Instruments(every=10), doctor, epochs=1)
+    trainer.fit(ddbp.ArrayDataset(*TRAINING), epochs=4)
+    assert [each.rule for each in doctor.findings] == ["rate_low"]
+
+
+def test_a_field_that_begins_with_one_number_has_no_units_that_are_alike():
+    class Field(Composite):
+        def __init__(self):
+            self.field = Coefficients(np.full((8, 8), 0.5))
+
+        def __call__(self, x):
+            return (x[:, None] * self.field(x)).sum(axis=-1).mean(axis=1).reshape((len(x), 1))
+
+    x = np.random.default_rng(0).standard_normal((640, 8)).astype(np.float32)
+    doctor = ddbp.Doctor(probes=False)
+    options = {"loss": MeanSquaredError(), "optimizer": ddbp.Adam(0.05), "batch_size": 32}
+    callbacks = [ddbp.Instruments(every=None), doctor]
+    trainer = ddbp.Trainer(Field(), callbacks=callbacks, quiet=True, **options)
+    trainer.fit(ddbp.ArrayDataset(x, x[:, :1]), epochs=5)
+    assert doctor.findings == []
+
+
+def test_a_rate_does_not_swing_where_nobody_knows_what_can_be_learnt():
+    x = np.random.default_rng(0).standard_normal((640, 8)).astype(np.float32)
+    y = 30 * (x @ np.random.default_rng(1).standard_normal((8, 1)))
+    rng = np.random.default_rng(2)
+    model = Sequential(Linear(8, 32, rng=rng), Tanh(), Linear(32, 1, rng=rng))
+    doctor = ddbp.Doctor(probes=False)
+    options = {"loss": Huber(), "optimizer": ddbp.Adam(0.05), "batch_size": 32}
+    callbacks = [ddbp.Instruments(every=None), doctor]
+    trainer = ddbp.Trainer(model, callbacks=callbacks, quiet=True, **options)
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=10)
+    assert doctor.findings == []

@@ -166,6 +166,32 @@ def test_buttons_hide_a_curve_and_choose_the_scale(chromium, written):
     assert shown.complaints == []
 
 
+def test_all_points_of_a_cloud_are_drawn(chromium, tmp_path):
+    folder = run_folder(tmp_path / "run")
+    expected = np.repeat(np.arange(5.0), 100)[:, np.newaxis]
+    outputs = expected + np.random.default_rng(0).standard_normal(expected.shape)
+    facts = np.array(json.dumps({"data": "validation", "samples": 500, "seen": 500}))
+    none = {"numbers": np.zeros(0, int), "losses": np.zeros(0)}
+    np.savez(folder / "samples.npz", facts=facts, outputs=outputs, expected=expected, **none)
+    page.write([Run.read(folder)], folder / page.NAME)
+    shown = opened(chromium, folder / page.NAME)
+    drawn = shown.evaluate(f"{plot('Residuals')}.data")
+    assert [len(each) for each in drawn] == [500, 500]
+    np.testing.assert_allclose(drawn[0], expected[:, 0])
+    np.testing.assert_allclose(drawn[1], (outputs - expected)[:, 0], rtol=1e-4)
+    assert shown.evaluate(f"{plot('Residuals')}.series[1].idxs") == [0, 499]
+    assert shown.complaints == []
+
+
+def test_a_run_is_told_from_the_axis_whatever_its_name(chromium, tmp_path):
+    runs = [Run.read(run_folder(tmp_path / name)) for name in ("step", "other")]
+    page.write(runs, tmp_path / page.NAME)
+    shown = opened(chromium, tmp_path / page.NAME)
+    shown.evaluate(f"{figure('Loss')}.querySelector('.plot').focus()")
+    shown.press("End")
+    assert readout(shown, "Loss") == "step 40: step 0.05, other 0.05"
+
+
 def test_theme_is_chosen_by_the_button(chromium, written):
     shown = opened(chromium, written)
     colour = "getComputedStyle(document.body).backgroundColor"

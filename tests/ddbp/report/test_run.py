@@ -7,11 +7,13 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddbp.comm.processes import start_of
+from ddbp.commands.doctor import _beside
 from ddbp.report.run import Run, found
 
 from .folders import lines, record, run_folder
@@ -128,12 +130,22 @@ def test_recording_that_is_damaged_is_said(tmp_path):
     assert "must be part of a recording" in run.problems[0]
 
 
-def test_runs_are_found_in_folders_within_but_not_within_runs(tmp_path):
+def test_runs_are_found_in_folders_within_and_within_runs(tmp_path):
     first, second = run_folder(tmp_path / "a" / "first"), run_folder(tmp_path / "second")
     run_folder(first / "checkpoints" / "inner")
-    assert found(tmp_path) == [first, second]
-    assert found(first) == [first]
+    fold = run_folder(first / "folds" / "1")
+    assert found(tmp_path) == [first, fold, second]
+    assert found(first) == [first, fold]
     assert found(tmp_path / "none") == []
+
+
+def test_the_folder_above_is_called_by_its_name(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path / "run")
+    (folder / "instruments").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder / "instruments")
+    run = Run.read("..")
+    assert (run.path, run.name) == (folder, "run")
+    assert _beside(Path("..")) == tmp_path / "run-fixed"
 
 
 def test_hidden_folders_and_configurations_of_others_are_no_runs(tmp_path):

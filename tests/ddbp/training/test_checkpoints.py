@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import threading
+import time
 from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
@@ -124,6 +126,69 @@ def test_best_ones_stay_beside_the_last(tmp_path):
     trainer_in(tmp_path, [callback, Given()]).fit(DATA, epochs=EPOCHS)
     assert steps(tmp_path) == [10, 20]
     assert Checkpoint(folder.found(tmp_path / "checkpoints")[0]).facts["best"] == 1.0
+
+
+class Worse(ddbp.Callback):
+    """Has the validation loss rise."""
+
+    def on_epoch_end(self, trainer, record):
+        record["validation_loss"] = record["epoch"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_best_one_waits_for_the_one_before_and_is_not_left_out(
+    tmp_path, monkeypatch, background
+):
+    written = part.Image.write
+
+    def slow(image, path):
+        time.sleep(0.2)
+        return written(image, path)
+
+    monkeypatch.setattr(part.Image, "write", slow)
+    best = {"keep_best": ("validation_loss", 1), "keep_last": 1, "busy": "skip"}
+    callback = ddbp.Checkpoints(every_steps=2, background=background, **best)
+    trainer_in(tmp_path, [callback, Worse()]).fit(DATA, epochs=2)
+    assert steps(tmp_path)[0] == 5
+    assert Checkpoint(folder.found(tmp_path / "checkpoints")[0]).facts["best"] == 1.0
+
+
+def test_one_that_is_written_again_is_the_best_still(tmp_path):
+    """As by a signal that comes at the end of the last epoch."""
+
+    class Signal(ddbp.Callback):
+        def on_epoch_end(self, trainer, record):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def best():
+        return checkpoints(keep_last=1, keep_best=("validation_loss", 1))
+
+    with pytest.raises(SystemExit):
+        trainer_in(tmp_path, [best(), Worse(), Signal()]).fit(DATA, epochs=1)
+    trainer_in(tmp_path, [best(), Worse()], resume="auto").fit(DATA, epochs=3)
+    assert steps(tmp_path) == [5, 15]
+
+
+def test_two_in_one_folder_are_refused(tmp_path):
+    both = [checkpoints(every_steps=2), checkpoints(every_epochs=1)]
+    with pytest.raises(ValueError, match="each must have a folder of its own; got two in"):
+        trainer_in(tmp_path, both)
+    both[1].path = tmp_path / "others"
+    trainer_in(tmp_path, both).fit(DATA, epochs=1)
+    assert steps(tmp_path) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "make_one", [ddbp.Checkpoints, ddbp.StepDigests, ddbp.Trace], ids=lambda each: each.__name__
+)
+def test_what_a_later_trainer_was_made_with_is_refused(tmp_path, make_one):
+    callback = make_one()
+    first, second = (trainer_in(tmp_path / name, [callback]) for name in ("a", "b"))
+    with pytest.raises(RuntimeError, match="a trainer must have one of its own"):
+        first.fit(DATA, epochs=1)
+    second.fit(DATA, epochs=1)
+    # One after the other they may have it, as the folds of a cross-validation do.
+    trainer_in(tmp_path / "c", [callback]).fit(DATA, epochs=1)
 
 
 def test_best_value_is_known_to_a_run_that_goes_on(tmp_path):

@@ -11,7 +11,19 @@ from ddbp.data.prepared import PreparedDataset
 from ddbp.data.series import SeriesReader
 from ddbp.report.figures import Figure
 from ddbp.report.samples import blocks
-from layers import LSTM, Embedding, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy
+from layers import (
+    LSTM,
+    CosineDistance,
+    Embedding,
+    Hinge,
+    KLDivergence,
+    Linear,
+    PoissonNLL,
+    ReLU,
+    Reshape,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
 
 from .small import DATA, LABELS, X, make, network
 
@@ -128,6 +140,82 @@ def test_positions_that_do_not_count_are_left_out(tmp_path):
     found, _ = outcome(tmp_path)
     assert found["pairs"][:, 2].sum() == sum((tag >= 0).sum() for tag in tags)
     np.testing.assert_array_equal(found["input0"], words[found["numbers"][0]])
+
+
+def test_numbers_that_do_not_count_are_left_out(tmp_path):
+    """Where a target is not known, whatever stands there is no residual."""
+    known = RNG.random((len(X), 2)) < 0.7
+    targets = np.where(known, X[:, :2], 99)
+    model = Sequential(Linear(6, 8, rng=RNG), ReLU(), Linear(8, 2, rng=RNG))
+    trainer = make(model, loss="mse", run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(X, targets, weights=known.astype(float)), epochs=1)
+    found, _ = outcome(tmp_path)
+    assert np.nanmax(found["expected"]) < 99
+    assert np.isfinite(found["expected"]).sum() == known.sum()
+    squares = np.where(known, (trainer.predict(X) - targets) ** 2, 0)
+    means = squares.sum(axis=1) / np.maximum(1, known.sum(axis=1))
+    np.testing.assert_array_equal(found["numbers"], np.argsort(-means, kind="stable")[:12])
+    cloud = next(e for e in blocks(found) if isinstance(e, Figure) and e.title.endswith("output 0"))
+    assert len(cloud.data["series"][0]["x"]) == known[:, 0].sum()
+    assert "99" not in str(blocks(found)[-1]).replace("0.99", "")
+
+
+def test_numbers_of_sequences_of_many_lengths_are_kept_without_their_padding(tmp_path):
+    series = [RNG.standard_normal((length, 1)) + 5 for length in RNG.integers(1, 9, 40)]
+    data = ddbp.ArrayDataset(ddbp.Ragged(series), ddbp.Ragged(series))
+    model = Sequential(LSTM(1, 8, rng=RNG), Linear(8, 1, rng=RNG))
+    make(model, loss="mse", run_dir=tmp_path).fit(data, epochs=1)
+    found, _ = outcome(tmp_path)
+    assert np.isfinite(found["expected"]).sum() == sum(min(4, len(each)) for each in series)
+    assert np.nanmin(found["expected"]) > 0
+
+
+def test_numbers_are_in_the_units_of_the_targets(tmp_path):
+    counts = RNG.poisson(3.0, (len(X), 1))
+    trainer = make(Sequential(Linear(6, 1, rng=RNG)), loss=PoissonNLL(), run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(X, counts), epochs=1)
+    found, _ = outcome(tmp_path)
+    np.testing.assert_allclose(
+        np.sort(found["outputs"][:, 0]), np.sort(np.exp(trainer.predict(X))[:, 0]), rtol=1e-5
+    )
+
+
+def test_rows_with_a_single_one_are_labels(tmp_path):
+    trainer = make(run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(X, np.eye(3)[LABELS]), epochs=1)
+    found, _ = outcome(tmp_path)
+    right = found["pairs"][found["pairs"][:, 0] == found["pairs"][:, 1], 2].sum()
+    assert right == (trainer.predict(X).argmax(axis=1) == LABELS).sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (SoftmaxCrossEntropy(), np.full((83, 3), 1 / 3)),
+        (KLDivergence(), np.eye(3)[LABELS]),
+        (Hinge(), np.where(X[:, :3] > 0, 1.0, -1.0)),
+        (CosineDistance(), X[:, :3]),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_logits_and_directions_are_no_numbers(tmp_path, loss, targets):
+    make(loss=loss, run_dir=tmp_path).fit(ddbp.ArrayDataset(X, targets), epochs=1)
+    assert not (tmp_path / "samples.npz").exists()
+    assert "Residuals" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_cloud_has_all_of_its_points_and_not_their_means():
+    """Many samples may have one target."""
+    expected = np.repeat(np.arange(5.0), 380)[:, np.newaxis]
+    outputs = expected + np.where(np.arange(1900) % 2, 1, -1)[:, np.newaxis]
+    facts = json.dumps({"data": "training", "samples": 1900, "seen": 1900})
+    arrays = {"outputs": outputs, "expected": expected, "numbers": np.zeros(0, int)}
+    found = blocks({**arrays, "facts": np.array(facts), "losses": np.zeros(0)})
+    cloud = next(each for each in found if isinstance(each, Figure) and each.title == "Residuals")
+    (series,) = cloud.data["series"]
+    assert len(series["x"]) == 1200
+    assert {*series["y"]} == {-1, 1}
+    assert "low" not in series
 
 
 TEXT = np.array([0, 1, 2, 3, 1, 2, 0, 4, 1, 3] * 40)
