@@ -138,8 +138,8 @@ class Doctor(OptionsCallback):
         self._watch.begin()
         self._ranks = OfRanks()
         self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
-        # What the losses are of, and the updates and epochs before.
-        self._of: DataFacts | None = None
+        # What the losses are of, if that is known, and the updates and epochs before.
+        self._of: tuple[DataFacts | None] | None = None
         self._since = 0, 0
         named = trainer.model.named_parameters()
         self._weights = {
@@ -203,14 +203,14 @@ class Doctor(OptionsCallback):
     def on_run_begin(self, trainer: "Trainer") -> None:
         """Forget the losses of another fit, if that was on other data: they are in other units."""
         facts = self._facts_of(trainer._stream.data)
-        if trainer.step_count and not _are_same(facts, self._of):
+        if self._of is not None and not _are_same(facts, *self._of):
             self._losses.clear()
             self._begun = []
             self._since = trainer.step_count, trainer.epoch
-        self._of = facts
+        self._of = (facts,)
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
-        self._of = self._facts_of(trainer._stream.data)
+        self._of = (self._facts_of(trainer._stream.data),)
         self._planned = epochs * steps_per_epoch
         self._probes.begin(self._planned)
 

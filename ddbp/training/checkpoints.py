@@ -301,6 +301,9 @@ def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
     comm, named = trainer.comm, _named(trainer.resume)
     if path is None or not comm.leads or comm.takes_over or trainer.resume == "auto":
         return
+    if settings.launched_in_job() is not None:
+        # The trainer that has started this one goes on, in its own folder.
+        return
     found = folder.found(path)
     if found and named is None:
         must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
