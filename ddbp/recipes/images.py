@@ -15,6 +15,7 @@ from ddbp.data.cifar import read_cifar
 from ddbp.data.images import SUFFIXES, ImageArrays, ImageFolder, ImageReader, image_files
 from ddbp.data.statistics import of_sums
 from ddbp.export import Bundle
+from ddbp.files import expanded
 from ddbp.optim.adam import AdamW
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import WarmUp
@@ -132,7 +133,7 @@ class Images(Recipe):
         return SGD(WarmUp(schedule, steps=steps), momentum=0.9, nesterov=True, weight_decay=1e-4)
 
     def _read(self, options: argparse.Namespace) -> Split:
-        path = Path(os.path.expanduser(options.data))
+        path = expanded(options.data)
         if is_name(options.data):
             return _standardised(*named(_OWNER, options.data, ImageReader))
         if _is_cifar(path):
@@ -156,7 +157,7 @@ class Images(Recipe):
         return Split(images, others, reader)
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
-        path = Path(os.path.expanduser(options.data))
+        path = expanded(options.data)
         if is_name(options.data):
             return _read_by(preprocessing, named("ddbp evaluate", options.data, ImageReader)[1])
         if _is_cifar(path):

@@ -23,6 +23,7 @@ from ddbp.data.series_files import (
 from ddbp.data.skipped import Skipped
 from ddbp.data.splits import split as parts_of
 from ddbp.export import Bundle
+from ddbp.files import expanded
 from ddbp.optim.adam import Adam
 from ddbp.training import script
 from ddbp.training.metrics import accuracy
@@ -114,7 +115,7 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values, _, skipped = _column(options, _path(options), preprocessing)
+            values, _, skipped = _column(options, expanded(options.data), preprocessing)
             tell_skipped(skipped)
             (past, _), _ = options.example
             return windows(_standardised(values, preprocessing), past, _ahead(options.model))
@@ -146,12 +147,8 @@ class SeriesOfNumbers(Recipe):
 
 def _is_table(options: argparse.Namespace) -> bool:
     """Return whether `--data` is a file with a row for each time step."""
-    path = _path(options)
+    path = expanded(options.data)
     return os.path.isfile(path) and path.suffix != ".ts"
-
-
-def _path(options: argparse.Namespace) -> Path:
-    return Path(os.path.expanduser(options.data))
 
 
 def _read(
@@ -160,7 +157,7 @@ def _read(
     """Return many series; a table's columns are those that a model was trained on, where flags do
     not name others.
     """
-    path = _path(options)
+    path = expanded(options.data)
     if path.suffix == ".ts":
         return read_ts(path, skip_bad=options.skip_bad)
     if os.path.isdir(path):
@@ -222,7 +219,7 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values, name, skipped = _column(options, _path(options))
+    values, name, skipped = _column(options, expanded(options.data))
     tell_skipped(skipped)
     cut, needed = (
         len(values) - round(len(values) * options.validation),
