@@ -218,6 +218,27 @@ def test_rank_that_gets_on_is_no_concern_of_those_who_do_not_wait(watched):
     assert watched.ranks.aborted is None
 
 
+def test_rank_that_does_not_speak_waits_until_the_one_that_does_has_told(watched):
+    watched.make(limit=8.0)
+    ranks, clock = watched.ranks, watched.clock
+    ranks.rank, silent = 1, np.zeros(8, np.int64)
+    silent[watchdog._PID] = 4712
+    speaker = np.zeros(8, np.int64)
+    speaker[watchdog._ALARM] = 1
+    ranks.words = {0: speaker, 1: np.zeros(8, np.int64), 2: silent}
+    begin = clock.now
+
+    def sleep(seconds):
+        clock.now += 1.0
+        silent[watchdog._TOLD] = clock.now > begin + 5
+
+    clock.sleep = sleep
+    assert not watched.dog.tell_of_all()
+    assert clock.now == begin + 6
+    # Nobody takes it to hang meanwhile.
+    assert ranks.words[1][watchdog._PULSE] == 6
+
+
 def test_where_others_go_on_the_stalled_rank_alone_is_killed(watched, monkeypatch):
     killed = []
     watched.make(limit=8.0)
@@ -249,19 +270,28 @@ def test_limit_that_is_none_is_refused(monkeypatch):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_stacks_of_a_process_that_runs_nothing_are_read_by_others(run_python, tmp_path):
-    code = """
-import ctypes, os, subprocess, sys, threading, time
+    code = '''
+import ctypes, os, subprocess, sys
 from ddbp.observers.stacks import Stacks
-stacks = Stacks()
-stacks.arm(0.2)
-look = "from ddbp.observers.stacks import Stacks; import time; time.sleep(1.5);"
-look += f"print(Stacks.of_process({os.getpid()}, {stacks.descriptor}, 0))"
-reader = subprocess.Popen([sys.executable, "-c", look])
+stacks, (reading, writing) = Stacks(), os.pipe()
+look = f"""
+import os, time
+from ddbp.observers.stacks import Stacks
+found, end = "", time.monotonic() + 60
+while "in held" not in found and time.monotonic() < end:
+    time.sleep(0.05)
+    found = Stacks.of_process({os.getpid()}, {stacks.descriptor}, 0)
+print(found, flush=True)
+os.write({writing}, b"!")
+"""
+reader = subprocess.Popen([sys.executable, "-c", look], pass_fds=[writing])
 def held():
-    ctypes.PyDLL(None).sleep(4)
+    stacks.arm(0.2)
+    # It keeps the interpreter until somebody has read what stands there.
+    ctypes.PyDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
 held()
 reader.wait()
-"""
+'''
     finished = run_python("-c", code)
     assert "in held" in finished.out, finished.err
 
