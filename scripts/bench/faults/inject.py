@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ _PHASES = {
     StepPhase.UPDATE: "update",
     StepPhase.PUBLISH: "publish",
 }
-_PATIENCE = 0.2
+_PATIENCE = 0.5
 """Seconds that a step takes in which ranks are missing that are to be replaced."""
+_NOTED = 60.0
+"""Seconds in which whoever starts a launcher notes which process that is."""
 _SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
 
 
@@ -68,6 +71,24 @@ class Marks:
         os.write(descriptor, " ".join(map(str, words)).encode())
         os.close(descriptor)
         return True
+
+    @property
+    def launcher_path(self) -> Path:
+        """The file that says which process has started the others."""
+        return self.place / "launcher"
+
+    def launched_by(self, pid: int) -> None:
+        """Note which process has started the others."""
+        self.launcher_path.write_text(f"{pid}\n")
+
+    def launcher(self) -> int:
+        """Return the process that has started the others, once that has been noted."""
+        end, text = time.monotonic() + _NOTED, ""
+        while not text.endswith("\n") and time.monotonic() < end:
+            with suppress(FileNotFoundError):
+                text = self.launcher_path.read_text()
+            time.sleep(0.001)
+        return int(text)
 
     def say(self, *words: object) -> None:
         """Add a line to what is known of checkpoints: made, damaged, taken."""
@@ -303,7 +324,7 @@ class Disturber(Callback, TapeHook):
         elif fault.kind in _SIGNALS:
             os.kill(pid, _SIGNALS[fault.kind])
         else:
-            launcher = int((self._marks.place / "launcher").read_text())
+            launcher = self._marks.launcher()
             kind = fault.kind.removesuffix("-launcher")
             os.kill(launcher, _SIGNALS.get(kind, signal.SIGKILL))
 
@@ -330,7 +351,7 @@ class Disturber(Callback, TapeHook):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault.kind == "power":
             # All end at once.
-            os.kill(int((self._marks.place / "launcher").read_text()), signal.SIGKILL)
+            os.kill(self._marks.launcher(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         code = getattr(errno, fault.kind.upper())
         raise OSError(code, os.strerror(code))

@@ -237,7 +237,7 @@ def _forked(marks: Marks) -> int:
         log = os.open(marks.place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        (marks.place / "launcher").write_text(str(os.getpid()))
+        marks.launched_by(os.getpid())
         training.RANK = 0
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
@@ -289,12 +289,21 @@ def _awaited(poll: Callable[[], int | None], limit: float, marks: Marks) -> int 
             if not words or words[0] == "void":
                 continue
             age = time.time() - marks.path(number).stat().st_mtime
-            if age * 1000 >= marks.job.faults[number].amount:
+            # The mark comes before the stop.
+            if age * 1000 >= marks.job.faults[number].amount and _state_of(words[0]) in ("T", ""):
                 woken.add(number)
                 with suppress(ProcessLookupError):
                     os.kill(int(words[0]), signal.SIGCONT)
         time.sleep(_LOOK)
     return status
+
+
+def _state_of(pid: str) -> str:
+    """Return the letter of a process's state, "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 class Space:
@@ -394,6 +403,8 @@ class _Launch:
             hosts = ["unshare", "--net", "--uts", "--mount", "sh", str(script), find_mpiexec()]
             command = [*hosts, str(marks.place), sys.executable, training.__file__]
             environment |= {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+        # Of the launcher before this one.
+        marks.launcher_path.unlink(missing_ok=True)
         with (marks.place / "log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, str(marks.place)],
@@ -403,7 +414,7 @@ class _Launch:
                 env=environment,
                 start_new_session=True,
             )
-        (marks.place / "launcher").write_text(str(self._process.pid))
+        marks.launched_by(self._process.pid)
 
     def end(self, limit: float) -> int | None:
         """Return its exit status when it and all ranks have ended, None if one of them hangs."""
