@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launcher import await_files
+from launcher import await_files, await_watch
 from resumed_fits import FITS
 from resumed_loops import LOOPS
 from resumed_parts import DATA, EPOCHS, dense, make
@@ -79,6 +79,8 @@ RECOVERY = ("stop", "recover", "catch_up", "agreed", "regroup")
 """What ranks of several hosts do when one is lost."""
 MEASURING = (advice, "measured"), (memory._Practice, "run"), (memory._Practice, "taken_by")
 """What ranks do to find out together what network there is, and a plan for a budget of memory."""
+_ASIDE = "before ", "after "
+"""How places begin that are no parts of steps."""
 
 
 class Killer(ddbp.Callback, TapeHook):
@@ -102,6 +104,12 @@ class Killer(ddbp.Callback, TapeHook):
             (int(step), place): later[0] if later else ""
             for which, step, place, *later in split
             if int(which) == slot and not settings.resumes()
+        }
+        # Step and slot of those that are killed while others recover.
+        self._recovering = {
+            (int(step), int(which))
+            for which, step, place, *_ in split
+            if place.startswith(_ASIDE) and int(step) >= 0
         }
         self._step = -1
         for name in RECOVERY:
@@ -134,6 +142,11 @@ class Killer(ddbp.Callback, TapeHook):
             if self._step < 0:
                 # What ranks did before, as making a trainer, cannot go on without one of them.
                 await_files(self._folder, f"{place} *", ddbp.communicator().size)
+            elif not place.startswith(_ASIDE):
+                # Ranks of another host may be in the step before yet, and would recover there.
+                for step, slot in self._recovering:
+                    if step == self._step:
+                        await_files(self._folder, f"step {step} {slot}", 1)
             disturb(what)
 
     def on_attach(self, trainer):
@@ -141,6 +154,8 @@ class Killer(ddbp.Callback, TapeHook):
 
     def on_step_begin(self, trainer, step):
         self._step = step
+        if (step, self._slot) in self._recovering:
+            (self._folder / f"step {step} {self._slot}").touch()
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
             time.sleep(1)
@@ -337,6 +352,8 @@ def main() -> None:
     if options.unfinished:
         ddbp.Optimizer.finish = lambda *of_another: None
     results = {}
+    if settings.survives_by_mpi():
+        await_watch()
     for name in RUNS if options.run == "all" else [options.run]:
         killer = Killer(options.folder, options.kills, options.joined, options.deadly)
         killer.saves = options.save
