@@ -124,9 +124,10 @@ def run_launcher(
         if process is not None:
             process.kill()
 
-    with end_signals.handled(kill, pids):
+    with end_signals.handled(kill, pids) as held:
         try:
-            process = subprocess.Popen(tied(command), env=environment)
+            with held():
+                process = subprocess.Popen(tied(command), env=environment)
             began(process.kill)
             status = process.wait()
             return status if status >= 0 else 128 - status

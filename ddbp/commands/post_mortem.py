@@ -94,7 +94,7 @@ class Watch:
                     ready = len(ended.poll(0))
                     ordered = ordered and ready < (1 if self._strangers else 2)
                 # Processes come in the order in which they ended.
-                for descriptor, _ in ended.poll(0 if over else _LOOK, 1):
+                for descriptor, _ in ended.poll(0 if over else _LOOK):
                     ended.unregister(descriptor)
                     self._note(descriptor, first=ordered and self.first is None)
                 self._look_for_errors()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ddbp import settings
@@ -76,6 +77,7 @@ class Job:
         self._in_vain = 0
         self._status = 0
         self._over = False
+        self._held: end_signals.Held = nullcontext
         self._members.kept.allowed = replaces
         # The step at which ranks have been started anew last.
         self._taken_over = -1
@@ -85,7 +87,7 @@ class Job:
         """Return the exit status: that of a rank which has ended with another one than 0, 128 and
         the number of the signal if none was left, or of one that has come to this process.
         """
-        with end_signals.handled(lambda: self._send(signal.SIGKILL), self._running):
+        with end_signals.handled(lambda: self._send(signal.SIGKILL), self._running) as self._held:
             try:
                 for slot in range(self._ranks):
                     self._start(slot)
@@ -109,17 +111,18 @@ class Job:
     def _start(self, slot: int) -> None:
         descriptor = self._members.descriptor
         told = f"{descriptor} {self._slots} {slot}"
-        process = subprocess.Popen(
-            self._command,
-            # Only one of them can read.
-            stdin=None if slot == 0 else subprocess.DEVNULL,
-            env={**self._environment, settings.SURVIVE: told},
-            pass_fds=[descriptor],
-            # What a terminal sends to the launcher is passed on once.
-            start_new_session=True,
-        )
-        self._children[slot] = process
-        self._pids.append(process.pid)
+        with self._held():
+            process = subprocess.Popen(
+                self._command,
+                # Only one of them can read.
+                stdin=None if slot == 0 else subprocess.DEVNULL,
+                env={**self._environment, settings.SURVIVE: told},
+                pass_fds=[descriptor],
+                # What a terminal sends to the launcher is passed on once.
+                start_new_session=True,
+            )
+            self._children[slot] = process
+            self._pids.append(process.pid)
         self._members.register(slot, process.pid)
         bind(process.pid, self._places[slot])
         if hasattr(os, "pidfd_open"):

@@ -26,14 +26,15 @@ def wait_status(descriptor: int, pid: int) -> int | None:
     system does not tell.
     """
     end = time.monotonic() + _PATIENCE
-    status = None
-    while status is None and time.monotonic() < end:
+    while True:
+        # Asked before the look: this process may not run for longer than that after it.
+        last = time.monotonic() >= end
         status = _of_pidfd(descriptor)
         if status is None:
             status = _of_zombie(pid)
-        if status is None:
-            time.sleep(_LOOK)
-    return status
+        if status is not None or last:
+            return status
+        time.sleep(_LOOK)
 
 
 def _of_pidfd(descriptor: int) -> int | None:

@@ -207,13 +207,19 @@ class Job:
 
     def _look(self) -> None:
         """See which processes have ended, and raise if one has failed."""
-        ended = [rank for rank, each in self._running.items() if each.poll() is not None]
-        statuses = {rank: self._running.pop(rank).returncode for rank in ended}
+        statuses = self._ended()
         self.saved |= SAVED in statuses.values()
         if any(status not in (0, SAVED) for status in statuses.values()):
+            # Whoever has failed as another was killed may have been looked at after that one.
+            statuses |= self._ended()
             self._kill()
             self._drain()
             raise self._error(statuses)
+
+    def _ended(self) -> dict[int, int]:
+        """Return the statuses of processes that have ended since this was asked last."""
+        ended = [rank for rank, each in self._running.items() if each.poll() is not None]
+        return {rank: self._running.pop(rank).returncode for rank in ended}
 
     def _error(self, statuses: dict[int, int]) -> RankError:
         """Return what is to be said of ranks that have ended with these statuses."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,7 +240,8 @@ def test_a_folder_that_is_removed_meanwhile_ends_the_watch(tmp_path, called, mon
     folder = run_folder(
         tmp_path / "run", status="running", host=socket.gethostname(), process=os.getpid()
     )
-    monkeypatch.setattr(watch.time, "sleep", lambda _: shutil.rmtree(folder))
+    gone = SimpleNamespace(sleep=lambda _: shutil.rmtree(folder))
+    monkeypatch.setattr(watch, "time", gone)
     status, out, err = called("watch", folder)
     assert (status, out.count("\n")) == (1, 1)
     assert "must be the folder of a run" in err

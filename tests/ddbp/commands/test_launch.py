@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -9,7 +10,7 @@ import pytest
 
 from ddbp import settings
 from ddbp.comm.abort import SAVED
-from ddbp.commands import cli, end_signals, launch, post_mortem
+from ddbp.commands import cli, end_signals, launch, post_mortem, survive
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 
@@ -55,6 +56,36 @@ def test_signal_ends_a_launcher_that_does_not_listen(script, capsys, tmp_path, m
     assert signal.getsignal(signal.SIGTERM) == before
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Have a signal come while each process is started; return those that were."""
+    started, popen = [], subprocess.Popen
+
+    def start(*arguments, **options):
+        process = popen(*arguments, **options)
+        started.append(process)
+        signal.raise_signal(signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def test_signal_that_comes_while_the_launcher_is_started_ends_it(script, signalled):
+    assert script("import time; time.sleep(600)") == 128 + signal.SIGTERM
+    (process,) = signalled
+    assert process.returncode is not None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
+def test_signal_that_comes_while_a_rank_is_started_ends_it(signalled, tmp_path):
+    line = [sys.executable, "-c", "import time; time.sleep(600)"]
+    job = survive.Job(line, {**os.environ}, tmp_path, 3, replaces=True)
+    assert job.run() == 128 + signal.SIGTERM
+    (process,) = signalled
+    assert process.returncode is not None
 
 
 def test_ranks_start_where_no_folder_for_their_status_can_be_made(script, monkeypatch, capsys):

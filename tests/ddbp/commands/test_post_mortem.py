@@ -237,6 +237,20 @@ def sleepers():
         process.wait()
 
 
+def meet(watch):
+    """Wait until all ranks are watched."""
+    while watch._strangers:
+        time.sleep(0.01)
+
+
+def end(process, number):
+    """End a process, which nobody waits for yet: signals are not always obeyed in the order in
+    which they were sent.
+    """
+    process.send_signal(number)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_watch_tells_which_process_ended_first(order, folder, sleepers):
@@ -244,25 +258,21 @@ def test_watch_tells_which_process_ended_first(order, folder, sleepers):
         leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
-        while watch._strangers:
-            time.sleep(0.01)
+        meet(watch)
         for number in order:
-            sleepers[number].send_signal(signal.SIGKILL)
-            # Signals are not always obeyed in the order in which they were sent.
-            os.waitid(os.P_PID, sleepers[number].pid, os.WEXITED | os.WNOWAIT)
+            end(sleepers[number], signal.SIGKILL)
     assert watch.first == sleepers[order[0]].pid
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
 def test_watch_does_not_guess_who_ended_before_it_looked(folder, sleepers):
     for process in sleepers[:2]:
-        process.kill()
-    time.sleep(0.1)
+        end(process, signal.SIGKILL)
     for rank, process in enumerate(sleepers):
         leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
-        time.sleep(0.3)
+        meet(watch)
     assert watch.first is None
 
 
@@ -291,13 +301,11 @@ def test_watch_tells_how_each_process_was_killed(folder, sleepers):
         leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
-        for process in sleepers[:2]:
-            time.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        time.sleep(0.5)
+        meet(watch)
+        for process in sleepers:
+            end(process, signal.SIGTERM)
     assert watch.causes == dict.fromkeys(
-        [process.pid for process in sleepers[:2]], "killed by SIGTERM (Terminated)"
+        [process.pid for process in sleepers], "killed by SIGTERM (Terminated)"
     )
 
 

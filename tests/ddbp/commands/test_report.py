@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,21 +145,26 @@ def test_watch_of_a_run_that_failed_or_was_cut_short_ends_with_one(tmp_path, cap
     assert out.endswith(f"{facts.get('error', '0.875')}\n")
 
 
-def test_watch_follows_a_run_until_it_ends(tmp_path, capsys):
+def test_watch_follows_a_run_until_it_ends(tmp_path, capsys, monkeypatch):
     facts = {"host": socket.gethostname(), "process": os.getpid()}
     folder = run_folder(tmp_path / "run", status="running", **facts)
+    slept = []
 
-    def go_on():
-        lines(folder / "steps.jsonl", [{"step": 39, "loss": 7.0}])
-        (folder / "status.json").write_text('{"status": "finished", "step": 40, "steps": 40}')
+    def sleep(seconds):
+        """Have the run go on between two looks, and end between two later ones."""
+        slept.append(seconds)
+        if len(slept) == 2:
+            lines(folder / "steps.jsonl", [{"step": 39, "loss": 7.0}])
+        elif len(slept) == 4:
+            (folder / "status.json").write_text('{"status": "finished", "step": 40, "steps": 40}')
 
-    timer = threading.Timer(0.3, go_on)
-    timer.start()
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep))
     assert watch.run([str(folder), "--interval", "0.05"]) == 0
-    timer.join()
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("running, step 40 of 40")
-    assert told[-1].startswith("finished, step 40 of 40, loss 7")
+    assert slept == [0.05] * 4
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("running, step 40 of 40")
+    assert second.startswith("running, step 39 of 40, loss 7")
+    assert last.startswith("finished, step 40 of 40, loss 7")
 
 
 def test_watch_looks_once_if_told_so(tmp_path, capsys):

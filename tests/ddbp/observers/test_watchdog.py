@@ -270,19 +270,28 @@ def test_limit_that_is_none_is_refused(monkeypatch):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_stacks_of_a_process_that_runs_nothing_are_read_by_others(run_python, tmp_path):
-    code = """
-import ctypes, os, subprocess, sys, threading, time
+    code = '''
+import ctypes, os, subprocess, sys
 from ddbp.observers.stacks import Stacks
-stacks = Stacks()
-stacks.arm(0.2)
-look = "from ddbp.observers.stacks import Stacks; import time; time.sleep(1.5);"
-look += f"print(Stacks.of_process({os.getpid()}, {stacks.descriptor}, 0))"
-reader = subprocess.Popen([sys.executable, "-c", look])
+stacks, (reading, writing) = Stacks(), os.pipe()
+look = f"""
+import os, time
+from ddbp.observers.stacks import Stacks
+found, end = "", time.monotonic() + 60
+while "in held" not in found and time.monotonic() < end:
+    time.sleep(0.05)
+    found = Stacks.of_process({os.getpid()}, {stacks.descriptor}, 0)
+print(found, flush=True)
+os.write({writing}, b"!")
+"""
+reader = subprocess.Popen([sys.executable, "-c", look], pass_fds=[writing])
 def held():
-    ctypes.PyDLL(None).sleep(4)
+    stacks.arm(0.2)
+    # It keeps the interpreter until somebody has read what stands there.
+    ctypes.PyDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
 held()
 reader.wait()
-"""
+'''
     finished = run_python("-c", code)
     assert "in held" in finished.out, finished.err
 
