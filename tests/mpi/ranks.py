@@ -3,6 +3,8 @@ hosts.
 """
 
 import os
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,20 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def still_alive(pids: Iterable[int]) -> list[int]:
+    """Return those processes that do not end: who kills others may end before they have, or before
+    their numbers are free.
+    """
+    left, end = [*pids], time.monotonic() + 60
+    while (left := [*filter(alive, left)]) and time.monotonic() < end:
+        time.sleep(0.01)
+    return left
+
+
+def either(*texts: str) -> str:
+    """Return the pattern of several texts of which any may be said: whichever of the ranks that see
+    the same comes first ends the others, which may not have said it yet.
+    """
+    return f"({'|'.join(texts)})"

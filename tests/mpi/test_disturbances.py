@@ -10,16 +10,9 @@ import time
 import pytest
 
 from ..conftest import PROGRAMS, clean_environment
-from .ranks import alive, in_full
+from .ranks import alive, in_full, still_alive
 
 PROGRAM = "disturbed.py"
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
 
 
 @pytest.mark.parametrize("option", [[], ["--survive"]], ids=["mpi", "survive"])
@@ -34,14 +27,20 @@ def test_ranks_end_with_ddbp_launch(name, option, launcher, tmp_path):
         env=clean_environment({}),
         start_new_session=True,
     ) as process:
-        ready = [tmp_path / f"ready{rank}" for rank in range(2)]
-        assert until(lambda: all(path.exists() for path in ready))
-        pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(2)]
+        pids = []
         try:
+            ready = [tmp_path / f"ready{rank}" for rank in range(2)]
+            end = time.monotonic() + 120
+            while not all(path.exists() for path in ready):
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(2)]
             process.send_signal(number)
             _, err = process.communicate(timeout=60)
-            assert until(lambda: not any(map(alive, pids)))
+            assert still_alive(pids) == []
         finally:
+            process.kill()
             for pid in filter(alive, pids):
                 subprocess.run(["kill", "-KILL", str(pid)], check=False)
     assert "Traceback" not in err
@@ -62,8 +61,8 @@ def test_rank_that_leaves_without_a_word_is_no_success(launched, tmp_path):
     assert f"[rank 0 of 3] waits for rank 1 ({where}) since " in finished.err
 
 
-def test_rank_that_compiles_is_waited_for_and_named(pooled):
-    finished = pooled(3, PROGRAM, "waits")
+def test_rank_that_compiles_is_waited_for_and_named(pooled, tmp_path):
+    finished = pooled(3, PROGRAM, "waits", tmp_path)
     assert finished.status == 0, finished.err
     assert "[rank 0 of 3] waits for rank 1 (compiling kernels) since " in finished.err
     assert "[rank 2 of 3]" not in finished.err

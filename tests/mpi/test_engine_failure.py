@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive, in_full
+from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, in_full, still_alive
 
 # Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
@@ -56,7 +56,7 @@ def misbehave(mpirun, private_memory, tmp_path):
         assert (finished.status != 0) if status is None else (finished.status == status), (
             finished.err
         )
-        assert not any(alive(int(path.read_text())) for path in Path(tmp_path).glob("pid*"))
+        assert still_alive(int(path.read_text()) for path in Path(tmp_path).glob("pid*")) == []
         ours = ("ddbp-", "mpich_")
         assert [name for name in left.read_text().split() if name.startswith(ours)] == []
         return finished

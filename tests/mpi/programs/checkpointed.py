@@ -14,6 +14,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+from launcher import await_watch
 
 import ddbp
 from ddbp.training import checkpoints
@@ -75,7 +76,9 @@ def main() -> None:
     model = Sequential(
         Linear(20, 64, rng=rng), BatchNorm(64), ReLU(), Dropout(0.2), Linear(64, 4, rng=rng)
     )
-    rank = ddbp.communicator().rank
+    # Of a process that replaces another one, and is rank 0 as long as it is alone, it is its own.
+    slot = ddbp.communicator().slot
+    await_watch()
     callbacks: list[ddbp.Callback] = [ddbp.Checkpoints(every_steps=3)]
     callbacks += [Thaw()] if options.changes else []
     callbacks += [SendSignal(*given) for given in options.signal]
@@ -100,11 +103,11 @@ def main() -> None:
     except SystemExit as end:
         if options.exit:
             raise
-        np.savez(options.folder / f"rank{rank}.npz", status=np.array(end.code))
+        np.savez(options.folder / f"rank{slot}.npz", status=np.array(end.code))
         return
     losses = [record[name] for record in history for name in ("step", "loss", "validation_loss")]
     digest = np.array(trainer.parameters_sha256())
-    np.savez(options.folder / f"rank{rank}.npz", digest=digest, losses=np.array(losses))
+    np.savez(options.folder / f"rank{slot}.npz", digest=digest, losses=np.array(losses))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
-from launcher import await_others_at, await_watch
+from launcher import await_files, await_watch
 from numba.core import event
 
 import ddbp
 from ddbp.comm import deadlines
-from ddbp.observers.observer import StepPhase
 from layers import Linear, SoftmaxCrossEntropy
 
 RNG = np.random.default_rng(0)
@@ -86,33 +86,63 @@ def forks() -> None:
     print(f"rank {own.comm.rank} has gone on", flush=True)
 
 
+@contextmanager
+def saying_soon(deadline):
+    """Return a context in which ranks soon say for whom they wait, and note in a file that they
+    have: `saidRANK`, and `namedRANK` if that is rank 1 alone.
+    """
+    rank, folder = ddbp.communicator().rank, Path(sys.argv[2])
+    tell, usual = deadline._tell_the_user, deadlines._SAY
+
+    def tell_and_note(collective, absent, waited):
+        tell(collective, absent, waited)
+        (folder / f"said{rank}").touch()
+        if absent == [1]:
+            (folder / f"named{rank}").touch()
+
+    deadlines._SAY, deadline._tell_the_user = 0.3, tell_and_note
+    try:
+        yield folder
+    finally:
+        deadlines._SAY, deadline._tell_the_user = usual, tell
+
+
 def waits() -> None:
     """Have rank 1 come late: it compiles for longer than the others' time limit."""
     comm = ddbp.communicator()
-    own, deadlines._SAY = comm._deadline, 0.3
-    limit, own._timeout = own._timeout, 1.0
-    try:
-        if comm.rank == 1:
-            with event.trigger_event("numba:compile", data={}):
-                time.sleep(3.0)
+    own, guilty = comm._deadline, comm.rank == 1
+    limit = own._timeout
+    compiling = event.trigger_event("numba:compile", data={}) if guilty else nullcontext()
+    with compiling:
+        # By now rank 1 has told that it compiles.
         comm.all_gather(np.zeros(1))
-    finally:
-        own._timeout, deadlines._SAY = limit, 30.0
+        own._timeout = 1.0
+        with saying_soon(own) as folder:
+            if comm.rank == 2:
+                # The first that waits speaks.
+                await_files(folder, "said0", 1)
+            if guilty:
+                await_files(folder, "named0", 1)
+                # Longer than the limit, and than it takes until ranks speak.
+                time.sleep(1.5)
+            comm.all_gather(np.zeros(1))
+    own._timeout = limit
 
 
 def leave_without_a_word() -> None:
-    """Have rank 1 wait in forward until the others have said so, and leave."""
-    deadlines._SAY = 1.0
+    """Have rank 1 wait in forward until the first rank has said so, and leave."""
     own = trainer()
     await_watch()
     own.train_step(X, Y)
-    if own.comm.rank == 1:
-        batch = own.batch(X, Y)
-        own.model(batch.x)
-        await_others_at(StepPhase.EXCHANGE)
-        time.sleep(4.0)
-        os._exit(0)
-    own.train_step(X, Y)
+    with saying_soon(own.comm._deadline) as folder:
+        if own.comm.rank == 1:
+            batch = own.batch(X, Y)
+            own.model(batch.x)
+            (folder / "forward1").touch()
+            await_files(folder, "named0", 1)
+            os._exit(0)
+        await_files(folder, "forward1", 1)
+        own.train_step(X, Y)
 
 
 def ignore_signals() -> None:

@@ -1,5 +1,5 @@
 """Exchange numbers between two hosts of two ranks, of which one is killed when the other host has
-got all of them already.
+got all of them already, and has gone on.
 
 Usage: joints.py FOLDER; every rank that is left writes what it got, in which joint it learnt of the
 loss, who is lost, and the hosts then.
@@ -23,7 +23,6 @@ def main() -> None:
     """Exchange twice."""
     comm, folder = ddbp.communicator(), Path(sys.argv[1])
     slot, topology = comm.slot, comm.topology
-    (folder / f"begun{slot}").touch()
     mine, theirs, total = (np.full(3, value) for value in (1.0 + topology.own, 0.0, 0.0))
     sends = [(rank, mine) for rank in topology.send_to]
     receives = [(rank, theirs) for rank, _ in topology.receive_from]
@@ -33,12 +32,12 @@ def main() -> None:
             with comm.joint((CollectiveKind.EXCHANGE, number), [total]):
                 comm.sendrecv((CollectiveKind.EXCHANGE, number), sends, receives)
                 if slot == KILLED:
-                    # Nobody can go on who has not begun.
-                    await_files(folder, "begun*", comm.size)
+                    await_files(folder, "done*", 2)
                     os.kill(os.getpid(), signal.SIGKILL)
                 # The neighbour of who is killed gets it from the other host.
                 if slot != KILLED + 1:
                     total[:] = mine + theirs
+            (folder / f"done{slot}").touch()
     except RankLost as lost:
         slots, regrouped = lost.slots, comm.regroup()
     everywhere = comm.all_gather(np.array([number]))

@@ -31,8 +31,9 @@ def await_files(folder: Path, pattern: str, count: int) -> None:
 def await_watch() -> None:
     """Wait until `ddbp launch`, if it has started the ranks, watches all of them; collective."""
     pids = ddbp.communicator().all_gather(np.array([os.getpid()]))[:, 0]
+    ranks = set(pids.tolist())
     if settings.status_folder() is not None:
-        wait_until(lambda: _watched() >= set(pids.tolist()))
+        wait_until(lambda: _watched(but_by=ranks) >= ranks)
 
 
 def await_others_at(phase: StepPhase) -> None:
@@ -45,10 +46,14 @@ def await_others_at(phase: StepPhase) -> None:
     wait_until(lambda: all(rank_status.read(folder, rank).phase == phase for rank in others))
 
 
-def _watched() -> set[int]:
-    """Return the processes that some process of this machine watches."""
+def _watched(but_by: set[int]) -> set[int]:
+    """Return the processes that some process of this machine watches, but for some: ranks that wait
+    watch each other.
+    """
     found = set()
     for path in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        if int(path.parts[2]) in but_by:
+            continue
         try:
             lines = path.read_text().splitlines()
         except OSError:
