@@ -109,7 +109,7 @@ def run_python() -> Callable[..., Finished]:
 
     def run(
         *arguments: object,
-        timeout: float = 120,
+        timeout: float = 300,
         cwd: Path | None = None,
         prefix: Sequence[str] = (),
         **environment: str,
@@ -178,7 +178,7 @@ def mpirun(launcher: Callable[..., list[object]]) -> Callable[..., Finished]:
         ranks: int,
         script: str | Path,
         *arguments: object,
-        timeout: float = 180,
+        timeout: float = 300,
         prefix: Sequence[str] = (),
         **environment: str,
     ) -> Finished:
