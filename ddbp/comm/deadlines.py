@@ -37,6 +37,10 @@ one nobody's time is up.
 _AGAIN = 1.0
 """Seconds between two times that a rank tells that it compiles."""
 
+_LAUNCHER = 3.0
+"""Seconds that `ddbp launch` gets to end all ranks when one is dead, before others say so: it tells
+where they were.
+"""
 _NAMED = 4
 """So many of the ranks that are waited for are named in a line."""
 
@@ -121,6 +125,10 @@ class Deadline:
         self.waited = 0.0
         self._told = -_AGAIN
         self._say = _SAY
+        # Since when in a wait a rank has been known to be dead, and how long that may be.
+        self._dead_since = np.inf
+        launched = settings.status_folder() is not None
+        self._patience = _LAUNCHER if launched and not survives else 0.0
         if survives or len(slots) > 1:
             register: Any = event.register
             register("numba:compile", _Compilation(self))
@@ -202,7 +210,7 @@ class Deadline:
                 time.sleep(sleep)
             now = time.monotonic()
             if not started:
-                started, self._say = now, _SAY
+                started, self._say, self._dead_since = now, _SAY, np.inf
                 checked = now if looks <= yields else 0.0
             if now - checked > self._look:
                 checked = now
@@ -233,6 +241,8 @@ class Deadline:
             )
         killed = dead()
         if killed:
+            self._dead_since = min(self._dead_since, waited)
+        if killed and waited - self._dead_since >= self._patience:
             fix = (
                 "It was killed, perhaps for want of memory: see dmesg, or the log of the batch"
                 " system."

@@ -63,7 +63,7 @@ the dash of a command it has an underscore.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status: 130 where Ctrl+C has ended it, 141 where nobody reads
-    on what it prints, as `head` does not.
+    on what it prints, as `head` does not, 1 where what it prints finds no room.
     """
     try:
         try:
@@ -73,15 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
+    except OSError as error:
         unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
-        if not unread:
+        full = [] if unread or not _is_full(sys.stdout) else [sys.stdout]
+        if not unread and not full:
             raise
         # What is left of it goes nowhere when Python ends.
         with open(os.devnull, "w") as nowhere:
-            for stream in unread:
+            for stream in unread + full:
                 os.dup2(nowhere.fileno(), stream.fileno())
-        return 128 + signal.SIGPIPE
+        if unread:
+            return 128 + signal.SIGPIPE
+        must = "what is printed must find room where standard output leads"
+        fix = "Make room there, or print it elsewhere."
+        print(message("ddbp", must, error.strerror, fix), file=sys.stderr)
+        return 1
 
 
 def _is_unread(stream: TextIO | None) -> bool:
@@ -98,6 +104,16 @@ def _is_unread(stream: TextIO | None) -> bool:
     return any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0))
 
 
+def _is_full(stream: TextIO | None) -> bool:
+    """Return whether the place of a stream takes nothing more, not even the end of a line."""
+    try:
+        if stream is not None:
+            print(file=stream, flush=True)
+    except OSError:
+        return True
+    return False
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     if not given:
@@ -107,7 +123,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command in COMMANDS:
         status: int = import_module(f".{command.replace('-', '_')}", __package__).run(rest)
         return status
-    if command == "version" and not rest:
+    if command in ("version", "--version") and not rest:
         print(metadata.version("ddbp"))
         return 0
     if command in ("-h", "--help"):

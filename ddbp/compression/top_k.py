@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from layers import FlatParameters
-from layers.checks import fraction, positive_int
+from layers.checks import positive, positive_int
 from layers.errors import message
 from layers.kernels import compression as kernels
 from layers.types import Array
@@ -43,9 +43,9 @@ class TopK(Compressor):
             must, got = "ratio or count must be given", f"ratio {self.ratio}, count {self.count}"
             raise ValueError(message("TopK", must, got, fix))
         if self.ratio is not None:
-            ratio = fraction("TopK", "ratio", self.ratio, fix, closed=True)
-            if not ratio:
-                raise ValueError(message("TopK", "ratio must be in (0, 1]", ratio, fix))
+            ratio = positive("TopK", "ratio", self.ratio, fix)
+            if ratio > 1:
+                raise ValueError(message("TopK", "ratio must be at most 1", ratio, fix))
             object.__setattr__(self, "ratio", ratio)
         else:
             object.__setattr__(self, "count", positive_int("TopK", "count", self.count, fix))

@@ -137,18 +137,15 @@ class Watchdog:
         signs = self._comm.signs()
         signs[self._comm.slot][_ALARM] = 1
         self._tell()
-        end = time.monotonic() + max(_ANSWER, 3 * self._look)
-        silent = self._silent(signs)
-        while silent and time.monotonic() < end:
-            time.sleep(0.05)
-            silent = self._silent(signs)
+        silent = self._silent_for_long(signs)
         speaks = self._comm.slot == min(slot for slot, words in signs.items() if words[_ALARM])
         if speaks:
             for slot in silent:
                 self._say_of(slot, signs[slot])
+                signs[slot][_TOLD] = 1
         elif silent:
             # Let it.
-            time.sleep(_LOOK)
+            self._silent_for_long(signs)
         if self._comm.survives:
             signs[self._comm.slot][_ALARM] = 0
         return speaks
@@ -351,6 +348,16 @@ class Watchdog:
             for slot, words in signs.items()
             if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in _ENDED
         ]
+
+    def _silent_for_long(self, signs: dict[int, Integers]) -> list[int]:
+        """Return those that are silent for as long as they get to tell, while this rank's pulse
+        goes on.
+        """
+        end = time.monotonic() + max(_ANSWER, 3 * self._look)
+        while (silent := self._silent(signs)) and time.monotonic() < end:
+            self._show()
+            time.sleep(0.05)
+        return silent
 
     def _rank_of(self, slot: int) -> int:
         # Ranks may be numbered anew at any time.

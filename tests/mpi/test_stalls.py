@@ -14,7 +14,8 @@ from .ranks import alive, arrays, differences, in_full
 # Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "stalls.py"
-LIMIT = "2"
+LIMIT = "3"
+"""Seconds; a rank that is well may be without a core for two."""
 BEFORE, WITHIN = "after step 4", "in forward of step 5, at layers.1: Doing()"
 
 
@@ -81,8 +82,8 @@ def test_launch_begins_again_when_a_rank_was_stopped_and_gives_the_same_bits(
 def test_rank_that_comes_no_further_is_found_under_mpirun_alone(mpirun, tmp_path):
     finished = mpirun(2, PROGRAM, "loop in a layer", tmp_path, DDBP_STALL_TIMEOUT=LIMIT)
     assert finished.status != 0
-    said = "[rank 1 of 2] gets no further since 2 s, in step 5, at layers.1: Doing()"
-    assert said in finished.err
+    said = r"\[rank 1 of 2\] gets no further since [34] s, in step 5, at layers\.1: Doing\(\)"
+    assert re.search(said, finished.err), finished.err
     assert "in loop" in finished.err
     assert "DDBP_STALL_TIMEOUT sets the limit in seconds" in finished.err
 

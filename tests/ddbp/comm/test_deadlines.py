@@ -59,7 +59,7 @@ def wait(clock, monkeypatch):
     """
     monkeypatch.setattr(deadlines, "WHERE", [])
 
-    def run(timeout, *, rank=0, ranks=4, coming=(), late=list, seconds=np.inf):
+    def run(timeout, *, rank=0, ranks=4, coming=(), late=list, dead=list, seconds=np.inf):
         monkeypatch.setenv(settings.TIMEOUT, str(timeout))
         world = World(clock, ranks, rank)
         world.coming = [(clock.now + after, tag, source) for after, tag, source in coming]
@@ -69,7 +69,7 @@ def wait(clock, monkeypatch):
         deadline.begin()
         error = ""
         try:
-            deadline.until(lambda: clock.now - started > seconds, EXCHANGE, late=late)
+            deadline.until(lambda: clock.now - started > seconds, EXCHANGE, late=late, dead=dead)
         except CommunicationError as failed:
             error = str(failed)
         return clock.now - started, error, world.sent
@@ -102,6 +102,19 @@ def test_rank_tells_all_others_that_it_compiles_but_not_all_the_time(clock, monk
     clock.sleep(deadlines._AGAIN)
     deadline.compiling()
     assert len(world.sent) == 4
+
+
+def test_launcher_that_is_to_tell_of_a_dead_rank_has_time_to_end_the_others(
+    wait, monkeypatch, tmp_path
+):
+    seconds, error, _ = wait(100, dead=lambda: [2])
+    assert seconds < 3
+    assert "got the process of rank 2 gone" in error
+    monkeypatch.setenv(settings.STATUS, str(tmp_path))
+    assert wait(100, dead=lambda: [2], seconds=2)[1] == ""
+    seconds, error, _ = wait(100, dead=lambda: [2])
+    assert deadlines._LAUNCHER <= seconds < deadlines._LAUNCHER + 3
+    assert "got the process of rank 2 gone" in error
 
 
 def lines(err):

@@ -19,8 +19,8 @@ RNG = np.random.default_rng(0)
     [
         (lambda: ddbp.TopK(), "TopK: ratio or count must be given; got ratio None, count None"),
         (lambda: ddbp.TopK(0.1, 5), "TopK: ratio or count must be given; got ratio 0.1, count 5"),
-        (lambda: ddbp.TopK(0), "TopK: ratio must be"),
-        (lambda: ddbp.TopK(1.5), "TopK: ratio must be"),
+        (lambda: ddbp.TopK(0), "TopK: ratio must be positive"),
+        (lambda: ddbp.TopK(1.5), "TopK: ratio must be at most 1"),
         (lambda: ddbp.TopK("most"), "TopK: ratio must be"),
         (lambda: ddbp.TopK(count=0), "TopK: count must be"),
         (lambda: ddbp.PowerSGD(0), "PowerSGD: rank must be"),

@@ -218,6 +218,27 @@ def test_rank_that_gets_on_is_no_concern_of_those_who_do_not_wait(watched):
     assert watched.ranks.aborted is None
 
 
+def test_rank_that_does_not_speak_waits_until_the_one_that_does_has_told(watched):
+    watched.make(limit=8.0)
+    ranks, clock = watched.ranks, watched.clock
+    ranks.rank, silent = 1, np.zeros(8, np.int64)
+    silent[watchdog._PID] = 4712
+    speaker = np.zeros(8, np.int64)
+    speaker[watchdog._ALARM] = 1
+    ranks.words = {0: speaker, 1: np.zeros(8, np.int64), 2: silent}
+    begin = clock.now
+
+    def sleep(seconds):
+        clock.now += 1.0
+        silent[watchdog._TOLD] = clock.now > begin + 5
+
+    clock.sleep = sleep
+    assert not watched.dog.tell_of_all()
+    assert clock.now == begin + 6
+    # Nobody takes it to hang meanwhile.
+    assert ranks.words[1][watchdog._PULSE] == 6
+
+
 def test_where_others_go_on_the_stalled_rank_alone_is_killed(watched, monkeypatch):
     killed = []
     watched.make(limit=8.0)

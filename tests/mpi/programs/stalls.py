@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from launcher import await_watch
+from launcher import await_others_at, await_watch
 
 import ddbp
 from ddbp.observers import slow_rank, watchdog
+from ddbp.observers.observer import StepPhase
 from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 GUILTY, STEP, STEPS = 1, 5, 8
@@ -77,23 +78,28 @@ DEEDS = {
 }
 
 
+def do(deed: str) -> None:
+    """Do a deed once the others wait for this rank."""
+    await_others_at(StepPhase.EXCHANGE)
+    DEEDS[deed]()
+
+
 class Doing(ReLU):
     """Does the deed in forward."""
 
     def forward(self, call, x):
         if call.tape.training and call.tape.step == STEP and ddbp.communicator().slot == GUILTY:
-            DEEDS[sys.argv[1].removesuffix(" in a layer")]()
+            do(sys.argv[1].removesuffix(" in a layer"))
         return super().forward(call, x)
 
 
-def trainer_of(middle, *callbacks):
+def trainer_of(middle, *callbacks, **options):
     """Return a trainer of a small model."""
     rng = np.random.default_rng(0)
     model = Sequential(Linear(5, 4, rng=rng), middle, Linear(4, 3, rng=rng))
     loss, sgd = SoftmaxCrossEntropy(), ddbp.SGD(0.1)
-    return ddbp.Trainer(
-        model, loss=loss, optimizer=sgd, batch_size=12, callbacks=callbacks, quiet=True
-    )
+    usual = {"loss": loss, "optimizer": sgd, "batch_size": 12, "quiet": True}
+    return ddbp.Trainer(model, callbacks=callbacks, **usual, **options)
 
 
 def never_look() -> None:
@@ -108,7 +114,7 @@ def misbehave(deed: str) -> None:
     await_watch()
     for step in range(STEPS):
         if step == STEP and own.comm.rank == GUILTY and deed in DEEDS:
-            DEEDS[deed]()
+            do(deed)
         own.train_step(X, Y)
 
 
@@ -123,10 +129,10 @@ def slowly(seconds):
 
 
 def take_time() -> None:
-    """Have everything take longer than two seconds that may, but get on."""
+    """Have everything take longer than the limit that may, but get on."""
     folder = Path(sys.argv[2], "checkpoints")
     checkpoints = ddbp.Checkpoints(path=folder, every_steps=100, background=False)
-    own = trainer_of(ReLU(), checkpoints)
+    own = trainer_of(ReLU(), checkpoints, shards="ranks")
     for _ in range(STEPS):
         own.train_step(X, Y)
     # A disk that is slow.
@@ -137,21 +143,23 @@ def take_time() -> None:
     own.metrics = {"slow": slowly(4.0)}
     own.evaluate(ddbp.ArrayDataset(X, Y))
     own.train_step(X, Y)
-    # The whole job is suspended, then one rank.
+    # The whole job is suspended, then one rank, each until it goes on.
     pids = [str(pid) for pid in own.comm.all_gather(np.array([os.getpid()]))[:, 0]]
     for stopped, seconds in ((pids, 5), (pids[1:2], 1)):
+        every, suspends = " ".join(stopped), None
         if own.comm.rank == 0:
-            every = " ".join(stopped)
-            line = f"sleep 0.3; kill -STOP {every}; sleep {seconds}; kill -CONT {every}"
-            subprocess.Popen(["sh", "-c", line], start_new_session=True)
-        end = time.monotonic() + 1.0
-        while not own.comm.all_gather(np.array([time.monotonic() >= end])).any():
+            line = f"kill -STOP {every}; sleep {seconds}; kill -CONT {every}"
+            suspends = subprocess.Popen(["sh", "-c", line], start_new_session=True)
+        over = False
+        while not over:
             own.train_step(X, Y)
-    # One rank is slow.
+            ended = suspends is not None and suspends.poll() is not None
+            over = own.comm.all_gather(np.array([ended])).any()
+    # One rank is slow: by more than it costs another one to be without a core for a while.
     slow_rank._SECONDS, slow_rank._STEPS = 2.0, 5
     print(f"slow from step {own.step_count}", flush=True)
-    for _ in range(12):
-        time.sleep(0.5 if own.comm.rank == GUILTY else 0.05)
+    for _ in range(8):
+        time.sleep(0.75 if own.comm.rank == GUILTY else 0.05)
         own.train_step(X, Y)
 
 
