@@ -24,6 +24,10 @@ from .mpi.ranks import SURVIVE
 
 PROGRAMS = Path(__file__).parent / "mpi" / "programs"
 PACKAGES = Path(ddbp.__file__).resolve().parents[1]
+LONGEST = 600.0
+"""Seconds after which a process, or a program of ranks, hangs: on a busy machine they may take many
+times what they take elsewhere.
+"""
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "MPI_", "HYDI_", "SLURM_", "DDBP_")
 
 
@@ -109,7 +113,7 @@ def run_python() -> Callable[..., Finished]:
 
     def run(
         *arguments: object,
-        timeout: float = 120,
+        timeout: float = LONGEST,
         cwd: Path | None = None,
         prefix: Sequence[str] = (),
         **environment: str,
@@ -178,7 +182,7 @@ def mpirun(launcher: Callable[..., list[object]]) -> Callable[..., Finished]:
         ranks: int,
         script: str | Path,
         *arguments: object,
-        timeout: float = 180,
+        timeout: float = LONGEST,
         prefix: Sequence[str] = (),
         **environment: str,
     ) -> Finished:
@@ -208,7 +212,7 @@ def pooled(request: pytest.FixtureRequest) -> Iterator[Callable[..., Finished]]:
         ranks: int,
         script: str | Path,
         *arguments: object,
-        timeout: float = 300,
+        timeout: float = LONGEST,
         **environment: str,
     ) -> Finished:
         if ranks:

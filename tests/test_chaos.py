@@ -131,10 +131,10 @@ sys.path.insert(0, {str(BENCH)!r})
 from pathlib import Path
 from faults.jobs import Runner
 from faults.plan import Job
-runner = Runner(Path({str(tmp_path)!r}), limit=60)
+runner = Runner(Path({str(tmp_path)!r}))
 job = Job.of({job!r})
 runner.expected(__import__("faults.training").training.epochs(job))
-runner.limit = {6 if verdict == "HANG" else 60}
+runner.limit = {6 if verdict == "HANG" else 180}
 {broken}
 print(runner.run(job).verdict)
 """

@@ -45,7 +45,7 @@ def job(tmp_path):
     programs of a cluster; and what one process comes to.
     """
     (tmp_path / "train.py").write_text(SCRIPT)
-    alone = run_process([sys.executable, "train.py"], timeout=120, cwd=tmp_path).result()
+    alone = run_process([sys.executable, "train.py"], timeout=300, cwd=tmp_path).result()
     try:
         find_mpiexec()
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def job(tmp_path):
         path = os.pathsep.join(
             [str(stand_ins), str(Path(sys.executable).parent), os.environ["PATH"]]
         )
-        return run_process(command, timeout=180, cwd=tmp_path, PATH=path, **environment)
+        return run_process(command, timeout=300, cwd=tmp_path, PATH=path, **environment)
 
     return run, alone
 

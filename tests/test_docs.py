@@ -82,7 +82,7 @@ def test_a_run_whose_ranks_are_killed_as_the_readme_says_ends_with_its_digest(tm
         env=environ,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=800,
         check=True,
     )
     assert found[2] in done.stdout.splitlines()[-1], done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ..conftest import LONGEST
 from .ranks import arrays
 
 Arrays = dict[str, np.ndarray]
@@ -23,7 +24,7 @@ def run_alone(pooled, tmp_path_factory) -> Callable[..., Arrays]:
     The first to run it compiles its kernels.
     """
 
-    def run(program: str, *arguments: object, timeout: float = 600) -> Arrays:
+    def run(program: str, *arguments: object, timeout: float = LONGEST) -> Arrays:
         folder = tmp_path_factory.mktemp("alone")
         finished = pooled(0, program, folder, *arguments, timeout=timeout)
         assert finished.status == 0, finished.err
@@ -39,7 +40,7 @@ def run_ranks(pooled, tmp_path_factory) -> Callable[..., list[Arrays]]:
     """
 
     def run(
-        ranks: int, program: str, *arguments: object, timeout: float = 300, **environment: Any
+        ranks: int, program: str, *arguments: object, timeout: float = LONGEST, **environment: Any
     ) -> list[Arrays]:
         folder = tmp_path_factory.mktemp("ranks")
         finished = pooled(ranks, program, folder, *arguments, timeout=timeout, **environment)
@@ -132,6 +133,6 @@ def on_open_mpi(open_mpi, run_python) -> Callable[..., Any]:
         command = [folder / "bin" / "mpirun", *options, *usual, sys.executable, path, *arguments]
         paths = {"OPAL_PREFIX": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
         chosen = {"MPI4PY_MPIABI": "openmpi", "MPI4PY_LIBMPI": str(library)}
-        return run_python("-c", code, *command, timeout=300, **paths, **chosen, **environment)
+        return run_python("-c", code, *command, **paths, **chosen, **environment)
 
     return run

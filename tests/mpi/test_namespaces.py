@@ -46,7 +46,7 @@ def on_two_hosts(run_python, is_mpich, tmp_path):
         ]
 
         finished = run_python(
-            "-c", code, *command, PROGRAMS / program, *arguments, timeout=180, **TCP, **environment
+            "-c", code, *command, PROGRAMS / program, *arguments, **TCP, **environment
         )
         assert finished.status == 0, finished.err
         # The launcher alone takes some thousands.

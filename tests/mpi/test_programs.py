@@ -41,7 +41,7 @@ def test_one_rank_may_predict_alone(run):
 
 
 def test_assert_on_all_ranks_names_the_failing_rank_and_ends_all(mpirun):
-    finished = mpirun(3, "verdict_of_one_rank.py", timeout=60)
+    finished = mpirun(3, "verdict_of_one_rank.py")
     assert finished.status != 0
     assert "AssertionError: the rank is not 1: not so on ranks [1]" in finished.err
     assert "not reached" not in finished.out

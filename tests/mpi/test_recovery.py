@@ -101,7 +101,7 @@ def survive(run_python, tmp_path):
     def run(run, ranks, kills, *options, launch=()):
         program = Path(__file__).parent / "programs" / PROGRAM
         command = ("-m", "ddbp", "launch", "--survive", "-n", ranks, *launch, program)
-        ended = run_python(*command, tmp_path, run, *kills, *options, timeout=300)
+        ended = run_python(*command, tmp_path, run, *kills, *options)
         told = re.findall(r"^doctor: (\w+)", ended.err, re.M)
         assert told == ["linear_twice"] * run.startswith("a doctor")
         found = {path.stem: dict(np.load(path)) for path in tmp_path.glob("rank*.npz")}

@@ -64,7 +64,7 @@ def alone(pooled, tmp_path_factory):
     """Return the results without MPI."""
     folder = tmp_path_factory.mktemp("alone")
     # The first to run them compiles the kernels of many layers.
-    finished = pooled(0, PROGRAM, folder, timeout=600)
+    finished = pooled(0, PROGRAM, folder)
     assert finished.status == 0, finished.err
     return read(folder, 0)
 

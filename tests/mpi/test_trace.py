@@ -69,10 +69,17 @@ def test_clocks_of_hosts_that_are_seconds_apart_are_aligned_to_what_the_file_say
     assert_meet(events, 2 * error / 1e3)
 
 
-def test_the_others_wait_for_the_slow_rank(events):
-    waited = [
-        sum(event["dur"] for event in of(rank, "wait: the gradient exchange")) / 1e6
-        for rank in events
+def waits(rank):
+    """Return the seconds of each step that a rank has waited in its reduction."""
+    found = of(rank, "wait: the gradient exchange")
+    return [
+        sum(e["dur"] for e in found if 0 <= e["ts"] - step["ts"] <= step["dur"]) / 1e6
+        for step in of(rank, "reduction")
     ]
-    assert min(waited[0], waited[2]) > 0.5 * STEPS * SLOW
-    assert waited[1] < min(waited[0], waited[2])
+
+
+def test_the_others_wait_for_the_slow_rank(events):
+    # In most steps: in some, another one may be without a core for longer.
+    first, slow, last = (np.median(waits(rank)) for rank in events)
+    assert min(first, last) > 0.5 * SLOW
+    assert slow < min(first, last)

@@ -183,20 +183,31 @@ def test_shards_of_the_script_win_and_must_suffice(verify):
 
 
 def test_script_that_hangs_is_ended_with_all_its_ranks(verify, tmp_path):
-    started = time.monotonic()
-    finished = verify("-n", "2", "--timeout", 20, "--keep", tmp_path, PROGRAM, "hang")
-    assert finished.status == 1
-    assert time.monotonic() - started < 60
+    for seconds in (10, 60, 180):
+        started = time.monotonic()
+        finished = verify("-n", "2", "--timeout", seconds, "--keep", tmp_path, PROGRAM, "hang")
+        assert finished.status == 1
+        assert time.monotonic() - started < seconds + 60
+        steps = _read(tmp_path / "run0-2-ranks" / "trainer0-rank1.jsonl").count(b"step")
+        # On a busy machine ranks may take that long to start.
+        if "after step 2" in finished.err and steps >= 2:
+            break
     said = (
-        "ddbp verify: the script must end well on 2 ranks; got no end within 20 s, after step 2: it"
-        " was killed. Raise --timeout"
+        "ddbp verify: the script must end well on 2 ranks; got no end within"
+        f" {seconds} s, after step 2: it was killed. Raise --timeout"
     )
     assert said in finished.err
-    command = [
-        path for path in Path("/proc").glob("[0-9]*/cmdline") if b"verified.py\0hang" in _read(path)
-    ]
-    assert command == []
-    assert (tmp_path / "run0-2-ranks" / "trainer0-rank1.jsonl").read_text().count("step") >= 2
+    end = time.monotonic() + 60
+    while (left := hanging()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left == []
+    assert steps >= 2
+
+
+def hanging():
+    """Return the processes of the script that hangs."""
+    command = f"{PROGRAM}\0hang".encode()
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if command in _read(path)]
 
 
 def _read(path):

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from ddbp import settings
+from ddbp.comm.deadlines import Deadline
 from ddbp.comm.members import meeting_of
 
+from ...mpi.programs.patience import look_for_the_missing
 from ...mpi.ranks import in_full
 from .survivors import ALL_LOST, LET_IN, MEETINGS, Kill, faults, job, one_step
 
@@ -95,7 +97,8 @@ def test_one_rank_is_enough(run):
 
 
 def test_rank_that_stops_is_killed_when_time_is_up(run, monkeypatch):
-    monkeypatch.setenv("DDBP_TIMEOUT", "2")
+    monkeypatch.setenv("DDBP_TIMEOUT", "1")
+    monkeypatch.setattr(Deadline, "_look_for_the_missing", look_for_the_missing)
     ended, found = run(3, {1: Kill("before a meeting", 30, signal.SIGSTOP)})
     assert found == []
     assert killed(ended) == {1}

@@ -15,7 +15,7 @@ def test_recovery_that_waits_for_who_cannot_be_reached_is_given_up(limit, given_
     raised = []
     monkeypatch.setenv(settings.TIMEOUT, limit)
     monkeypatch.setattr(threading, "excepthook", lambda given: raised.append(str(given.exc_value)))
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     with SurvivingMPICommunicator._limited(SimpleNamespace(rank=1)):
         time.sleep(0.3)
         end = time.monotonic() + 30
@@ -23,9 +23,9 @@ def test_recovery_that_waits_for_who_cannot_be_reached_is_given_up(limit, given_
             time.sleep(0.01)
     said = "rank 1: the ranks that are left must come together; got no answer for 0 s. "
     assert [text.startswith(said) for text in raised] == [True] * given_up
-    while threading.active_count() > before and time.monotonic() < end:
+    while {*threading.enumerate()} - before and time.monotonic() < end:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert not {*threading.enumerate()} - before
 
 
 def test_ranks_that_have_not_sent_are_late_whatever_they_have_told():

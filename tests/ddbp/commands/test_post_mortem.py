@@ -229,7 +229,7 @@ def test_nothing_is_said_where_nothing_is_to_be_told(phases, folder):
 def sleepers():
     """Return processes that sleep."""
     processes = [
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) for _ in range(3)
     ]
     yield processes
     for process in processes:
@@ -316,7 +316,7 @@ def test_watch_tells_how_each_process_was_killed(folder, sleepers):
 def test_launcher_that_does_not_end_after_an_error_is_killed(phase, kills, folder, monkeypatch):
     monkeypatch.setattr(post_mortem, "_LOOK_FOR_ERRORS", 0.0)
     monkeypatch.setattr(post_mortem.end_signals, "GRACE", 0.2)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as launcher:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as launcher:
         watch = post_mortem.Watch(folder, 1)
         watch.began(launcher.kill)
         leave(folder, 0, os.getpid(), phase)

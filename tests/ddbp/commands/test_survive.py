@@ -121,9 +121,10 @@ def test_others_may_have_come_to_the_end_before_a_death_is_seen(survive):
 
 
 def test_rank_that_others_kill_as_it_does_not_come_is_said_to_be(survive):
-    status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="4")
+    status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="1")
     assert status == 0
-    said = "killed by rank [02], as it did not come within DDBP_TIMEOUT; 2 go on"
+    # Those who go on may have come to their end before the launcher sees it.
+    said = "killed by rank [02], as it did not come within DDBP_TIMEOUT; 2 .*"
     assert re.fullmatch(f"rank 1 .* died .*: {said}", lines[0])
     assert "slots1" not in slots
 

@@ -71,7 +71,7 @@ def test_it_is_a_program_too(tmp_path):
     x = np.ones((2, 3), np.float32)
     np.save(tmp_path / "x.npy", x)
     found = run_process(
-        [sys.executable, READER, "a.ddbp", "x.npy", "y.npy"], timeout=60, cwd=tmp_path
+        [sys.executable, READER, "a.ddbp", "x.npy", "y.npy"], timeout=300, cwd=tmp_path
     )
     assert found.status == 0, found.err
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x), rtol=1e-6)
@@ -85,7 +85,7 @@ def test_as_a_program_it_takes_lengths(tmp_path):
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "lengths.npy", lengths)
     command = [sys.executable, READER, "a.ddbp", "x.npy", "y.npy", "lengths.npy"]
-    found = run_process(command, timeout=60, cwd=tmp_path)
+    found = run_process(command, timeout=300, cwd=tmp_path)
     assert found.status == 0, found.err
     expected = model(x, lengths=lengths)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-6)
@@ -136,7 +136,7 @@ def test_what_is_no_whole_bundle_is_refused_in_one_line(tmp_path):
         ("none", "No such file"),
     ):
         command = [sys.executable, READER, name, "x.npy", "y.npy"]
-        found = run_process(command, timeout=60, cwd=tmp_path)
+        found = run_process(command, timeout=300, cwd=tmp_path)
         assert found.status == 1
         (line,) = found.err.splitlines()
         assert line.startswith("numpy_reader: ")

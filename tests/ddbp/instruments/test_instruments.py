@@ -1,11 +1,11 @@
 """Instruments change nothing of training; which layers and steps they tell of, and how runs end."""
 
-import time
-
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.instruments import clock
+from ddbp.instruments import instruments as instruments_module
 from ddbp.instruments.recording import QUANTITIES
 from layers import (
     Composite,
@@ -321,13 +321,24 @@ def test_instruments_of_two_trainers_are_refused_in_the_step_of_the_first():
         first.fit(data, epochs=1)
 
 
-def test_what_goes_by_between_two_epochs_is_not_the_time_that_data_take():
-    class Slow(ddbp.Callback):
-        def on_epoch_end(self, trainer, record):
-            time.sleep(0.3)
+def test_what_goes_by_between_two_epochs_is_not_the_time_that_data_take(monkeypatch):
+    now = [100.0]
 
-    recording, trainer = recorded(epochs=4, callbacks=[Slow()])
+    class Slow(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            now[0] += 1
+
+        def on_epoch_end(self, trainer, record):
+            now[0] += 100
+
+    for module in (instruments_module, clock):
+        monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+    # It is told of what ends after instruments are.
+    trainer = make(None, instruments := ddbp.Instruments(1), callbacks=[Slow()])
+    trainer.fit(DATA, epochs=4)
     steps = trainer.options.steps(len(DATA))
-    seconds = recording.values["seconds_data"][:, 0]
+    recording = instruments.recording
     assert (recording.steps == np.arange(4 * steps)).all()
-    assert (seconds[steps::steps] < 0.3).all()
+    seconds = recording.values["seconds_data"][:, 0].reshape(4, steps)
+    assert seconds[:, 0].tolist() == [0] * 4
+    assert (seconds[:, 1:] == 1).all()

@@ -124,7 +124,8 @@ class Job:
         gradient.
         """
         chosen, delay = generator.choice(self.part.chunks), generator.randrange(1, 200_000)
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             fetch = self.part.fetch
 
             def fetch_and_die(chunk):
@@ -135,7 +136,8 @@ class Job:
             self.part.fetch = fetch_and_die
             work()
             os._exit(0)
-        os.wait()
+        # No other child, such as ranks that live from test to test.
+        os.waitpid(pid, 0)
 
 
 def kill_after(nanoseconds):

@@ -28,9 +28,12 @@ PIXELS = """(title => { const figure = FIGURE(title), canvas = figure.querySelec
     return data.filter((value, n) => n % 4 === 3 && value > 0).length; })"""
 FIGURE = """[...document.querySelectorAll('figure')].find(
     each => each.querySelector('h3').textContent === title)"""
-# Draws what lies below, too.
+# Draws what lies below, too, however long that takes.
 ALL = """(async () => { for (const each of document.querySelectorAll('figure')) {
-    each.scrollIntoView(); await new Promise(done => setTimeout(done, 40)); } })()"""
+    const until = performance.now() + 60_000;
+    each.scrollIntoView();
+    while (!each.matches('.drawn') && each.querySelector('.plot') && performance.now() < until)
+        await new Promise(done => setTimeout(done, 10)); } })()"""
 
 
 TOKENS = ["a", "\n", MARKUP]

@@ -409,7 +409,7 @@ def test_both_have_the_same_parameters_but_for_classes():
 
 def test_without_scikit_learn_the_extra_is_named():
     code = "import sys; sys.modules['sklearn'] = None\nimport ddbp.sklearn"
-    finished = run_process([sys.executable, "-c", code], timeout=120)
+    finished = run_process([sys.executable, "-c", code], timeout=300)
     assert finished.status != 0
     assert "pip install 'ddbp[sklearn]'" in finished.err
 

@@ -9,6 +9,8 @@ import pytest
 
 import ddbp
 from ddbp.data.augment import Augmentation, Crop, CutOut, Flip, MixUp, Noise
+from ddbp.data.prefetch import Prefetch
+from ddbp.training.progress import summary
 from layers import Flatten, Sequential
 
 from .small import DATA, LABELS, X, make, network
@@ -194,12 +196,24 @@ def test_leaving_a_loop_and_beginning_another_gives_its_own_batches():
     assert trainer.parameters_sha256() == plain.parameters_sha256()
 
 
-def test_time_that_steps_wait_for_data_is_in_records_lines_and_timeline(tmp_path, capsys):
+def test_time_that_steps_wait_for_data_is_in_records_lines_and_timeline(
+    tmp_path, capsys, monkeypatch
+):
+    asked, take = threading.Semaphore(0), Prefetch.take
+
+    def taken(*arguments):
+        asked.release()
+        return take(*arguments)
+
     class Slow(Augmentation):
         def apply(self, y, x, keys):
-            threading.Event().wait(0.02)
+            if threading.current_thread() in threads():
+                # However long the step takes that is computed meanwhile.
+                assert asked.acquire(timeout=60)
+                time.sleep(0.02)
             y[...] = x
 
+    monkeypatch.setattr(Prefetch, "take", taken)
     trainer = make(
         augment=[Slow()],
         prefetch=True,
@@ -207,13 +221,18 @@ def test_time_that_steps_wait_for_data_is_in_records_lines_and_timeline(tmp_path
         callbacks=[ddbp.Trace(tmp_path / "trace.json")],
     )
     (first, second) = trainer.fit(DATA, epochs=2)
+    said = capsys.readouterr().err
     for record in (first, second):
-        assert 0.02 < record["data_seconds"] < record["seconds"]
-    assert "of the time waiting for data" in capsys.readouterr().err
+        # Of the first batch of an epoch nothing is made ahead.
+        assert 4 * 0.02 < record["data_seconds"] < record["seconds"]
+        assert summary(record) in said
+    share = first | {"seconds": 10.0, "data_seconds": 0.6}
+    assert summary(share).endswith(", 6% of the time waiting for data")
+    assert "waiting" not in summary(share | {"data_seconds": 0.4})
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     waits = [event for event in events if event["name"] == "wait: next batch"]
     assert len(waits) == 10
-    assert sum(event["dur"] for event in waits) > 0.1 * 1e6
+    assert sum(event["dur"] for event in waits) > 8 * 0.02 * 1e6
     assert "data_seconds" not in make().fit(DATA, epochs=1)[0]
 
 

@@ -30,6 +30,12 @@ from .small import DATA, LABELS, X, make, network
 RNG = np.random.default_rng(3)
 
 
+@pytest.fixture(autouse=True)
+def _all_batches(monkeypatch):
+    """Look at all batches, however busy the machine is."""
+    monkeypatch.setattr("ddbp.training.outcome._SECONDS", np.inf)
+
+
 def outcome(folder):
     """Return the arrays of a run, which a report can show, and what it says of them."""
     with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
@@ -101,6 +107,13 @@ def test_of_many_samples_some_are_drawn(tmp_path, monkeypatch):
     found, facts = outcome(tmp_path)
     assert facts["seen"] == found["pairs"][:, 2].sum() == 50
     assert len({*found["numbers"].tolist()}) == 12
+
+
+def test_no_further_batch_is_looked_at_when_time_is_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddbp.training.outcome._SECONDS", -1.0)
+    make(run_dir=tmp_path).fit(DATA, epochs=1)
+    found, facts = outcome(tmp_path)
+    assert facts["seen"] == found["pairs"][:, 2].sum() == 20
 
 
 def test_residuals_are_kept_for_numbers(tmp_path):

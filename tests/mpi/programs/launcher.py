@@ -15,9 +15,9 @@ from ddbp.observers.observer import StepPhase
 LONGEST = 60.0
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], longest: float = LONGEST) -> None:
     """Look again and again, but not for ever."""
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + longest
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
 

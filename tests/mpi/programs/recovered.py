@@ -5,7 +5,7 @@ STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it co
 that step, or so much later, by a timer of the system. In place of NANOSECONDS `daemon` kills its
 parent, `stop` stops it, `sleep SECONDS` has it come later, and `cut SECONDS` and `lose SECONDS`
 take the link between two hosts down for a time, or have all be lost that the first one sends. With
---joined steps from that one on take a second until there are so many ranks again; with --deadly
+--joined steps from that one on wait for newcomers until there are so many ranks; with --deadly
 every process is killed that computes that shard in that step; with --save there is a run folder
 with checkpoints; who resumes is not killed; with --record there is one, too, and the leading rank
 writes what instruments have measured; with --unfinished nobody finishes the update of a rank that
@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launcher import await_files, await_watch
+from launcher import await_files, await_watch, wait_until
 from resumed_fits import FITS
 from resumed_loops import LOOPS
 from resumed_parts import DATA, EPOCHS, dense, make
 
 import ddbp
 from ddbp import settings
+from ddbp.comm import members
 from ddbp.observers.observer import StepPhase
 from ddbp.training import advice, memory, snapshots
 from layers import BatchNorm, Dropout, TapeHook
@@ -158,10 +159,15 @@ class Killer(ddbp.Callback, TapeHook):
             (self._folder / f"step {step} {self._slot}").touch()
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
-            time.sleep(1)
+            # Less than the watchdog minds.
+            wait_until(self._newcomer_waits, 30.0)
         elif since <= step:
             self._joined = 0, 0
         self.come_to("beginning")
+
+    def _newcomer_waits(self) -> bool:
+        """Return whether a process waits to be let in, which it is after a step."""
+        return bool(self._trainer.comm._members.cells[:, members._READY].any())
 
     def on_forward_begin(self, call):
         if call.tape.training and call.index == 2:
