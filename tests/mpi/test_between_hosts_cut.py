@@ -96,8 +96,12 @@ def test_ranks_that_are_left_finish_to_the_same_bits(kills, left, between_hosts,
     assert len(re.findall(r"rank \d .* died .*: killed by SIGKILL", ended.err)) == 4 - left
 
 
+# The ranks that are left would go on to the end, if the launcher took so long to end the job.
+AFTER = "0:{}:beginning:sleep 50"
+
+
 def test_host_that_is_lost_with_its_daemon_ends_the_job(between_hosts):
-    ended, found = between_hosts("2:3:update:daemon")
+    ended, found = between_hosts("2:3:update:daemon", AFTER.format(4), limit=60)
     assert (ended.status, found) == (1, [])
     assert "ddbp launch: no rank has come to its end: the launcher has ended the job" in ended.err
 
@@ -105,7 +109,8 @@ def test_host_that_is_lost_with_its_daemon_ends_the_job(between_hosts):
 @pytest.mark.full
 def test_job_begins_again_from_its_checkpoint_when_a_host_was_lost(between_hosts, undisturbed):
     options = ("--max-restarts", 1)
-    ended, found = between_hosts("2:9:update:daemon", options=options, program_options=("--save",))
+    kills = "2:9:update:daemon", AFTER.format(10)
+    ended, found = between_hosts(*kills, options=options, program_options=("--save",), limit=60)
     assert ended.status == 0, ended.err
     assert "ddbp launch: begins again on 4 ranks in 0 s" in ended.err
     assert found == [undisturbed] * 4
