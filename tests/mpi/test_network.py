@@ -6,6 +6,7 @@ from .ranks import HALVES, ONE_HOST, PLAIN
 
 SCRIPT = """
 import json
+from unittest import mock
 import numpy as np, ddbp, layers
 import ddbp.training.advice
 from ddbp.comm.agreement import gather_texts
@@ -21,10 +22,11 @@ advice = trainer.advice
 found = [advice.network, advice.compute, advice.way.arguments]
 if advice.network is not None:
     # On a network that is slow enough.
-    ddbp.training.advice.measured = lambda comm: advice.network._replace(latency=9.0, bandwidth=1e6)
-    chosen = ddbp.Trainer(
-        model, loss="mse", optimizer=ddbp.SGD(1e-4), batch_size=8, quiet=True, network=data
-    )
+    slow = advice.network._replace(latency=9.0, bandwidth=1e6)
+    with mock.patch.object(ddbp.training.advice, "measured", lambda comm: slow):
+        chosen = ddbp.Trainer(
+            model, loss="mse", optimizer=ddbp.SGD(1e-4), batch_size=8, quiet=True, network=data
+        )
     chosen.fit(data, epochs=1)
     found += [repr(chosen.options), chosen.parameters_sha256()]
 told = gather_texts(trainer.comm, json.dumps(found))

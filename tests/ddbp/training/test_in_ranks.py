@@ -297,6 +297,8 @@ def interrupt():
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 
 
+# Where a shell has started pytest in the background, it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Thread(target=interrupt, daemon=True).start()
 try:
     trainer(Note("."), Slow()).fit(data, epochs=200, ranks=2)

@@ -86,9 +86,12 @@ def require_the_same(path):
 @pytest.fixture(autouse=True)
 def handlers():
     """Refuse tests that leave another handler than there was."""
+    # Where a shell has started pytest in the background, it is ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {name: signal.getsignal(signal.Signals[name]) for name in NAMES}
     yield
     assert {name: signal.getsignal(signal.Signals[name]) for name in NAMES} == before
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.mark.parametrize("name", NAMES)
