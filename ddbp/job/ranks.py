@@ -9,10 +9,11 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +146,18 @@ class Job:
             cores = places(self._ranks, usable_cores() if settings.binds(environ) else [])
             descriptor = self._members.descriptor
             for rank, processors in enumerate(cores):
-                process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=said,
-                    pass_fds=[descriptor, told],
-                    env={**environ, settings.JOB: f"{descriptor} {self._ranks} {rank}"},
-                    # What interrupts this process is passed on once.
-                    start_new_session=True,
-                )
-                self._processes[rank] = self._running[rank] = process
+                with _uninterrupted():
+                    process = subprocess.Popen(
+                        self._command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=printed,
+                        stderr=said,
+                        pass_fds=[descriptor, told],
+                        env={**environ, settings.JOB: f"{descriptor} {self._ranks} {rank}"},
+                        # What interrupts this process is passed on once.
+                        start_new_session=True,
+                    )
+                    self._processes[rank] = self._running[rank] = process
                 self._members.register(rank, process.pid)
                 bind(process.pid, processors)
         finally:
@@ -288,6 +290,26 @@ class Job:
             os.close(key.fd)
         self._streams.close()
         os.close(self._members.descriptor)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Return a context in which an interrupt is put off to its end: a process that is started is
+    known then, and can be ended.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    # Python calls handlers in the main thread only.
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _write_out(text: str) -> None:

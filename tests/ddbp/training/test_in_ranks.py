@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import signal
+import subprocess
 import sys
 import time
 from copy import deepcopy
@@ -339,6 +340,28 @@ def test_death_of_the_process_that_has_started_them_ends_the_ranks(hooks, tmp_pa
     assert len(left) == 1
     with temporary.folder("job"):
         assert not left[0].exists()
+
+
+def test_interrupt_while_a_rank_is_started_leaves_no_process(hooks, monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def start(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    trainer = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", start)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit(DATA, epochs=1, ranks=2)
+        finally:
+            signal.signal(signal.SIGINT, before)
+    (process,) = started
+    assert process.returncode is not None
+    assert trainer.step_count == 0
 
 
 class Mine(ddbp.Callback):
