@@ -31,6 +31,15 @@ times what they take elsewhere.
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "MPI_", "HYDI_", "SLURM_", "DDBP_")
 
 
+def pytest_configure() -> None:
+    # Where a shell has started pytest in the background, or by nohup, processes of tests would
+    # ignore signals as it does.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return distribution.workers(config)
 

@@ -99,9 +99,7 @@ def test_launch_has_ranks_of_hosts_survive(open_mpi, run_python, run_alone, tmp_
     paths = {"OPAL_PREFIX": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
     chosen = {"MPI4PY_MPIABI": "openmpi", "MPI4PY_LIBMPI": str(library)}
     hosts = {"DDBP_RANKS_OF_HOST": "2"}
-    ended = run_python(
-        "-c", code, folder / "bin" / "mpirun", *command, timeout=300, **paths, **chosen, **hosts
-    )
+    ended = run_python("-c", code, folder / "bin" / "mpirun", *command, **paths, **chosen, **hosts)
     assert ended.status == 0, ended.err
     assert "rank 1 " in ended.err
     found = [dict(np.load(path)) for path in sorted(tmp_path.glob("rank*.npz"))]

@@ -56,7 +56,7 @@ def between_hosts(open_mpi, run_python, tmp_path):
             "DDBP_TIMEOUT": str(limit),
         }
         for _ in range(3):
-            ended = run_python("-c", code, *hosts, *command, timeout=200, **environment)
+            ended = run_python("-c", code, *hosts, *command, **environment)
             # On busy cores the launcher may not reach its own daemon, and has started nothing then.
             if "A daemon failed to report back" not in ended.out:
                 break

@@ -12,6 +12,7 @@ from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint
 from ddbp.comm.abort import SAVED
 
+from ..conftest import LONGEST
 from .ranks import arrays, differences
 
 PROGRAM = "checkpointed.py"
@@ -60,7 +61,6 @@ def test_run_that_changes_freezes_and_thaws_goes_on_wherever_it_was(
         ended = run_python(
             *("-m", "ddbp", "launch", *option, "-n", 2, "--max-restarts", 2, program),
             *(written, written / "run", "--changes", "--signal", "SIGKILL", 1, 8),
-            timeout=300,
         )
         assert ended.status == 0, ended.err
         found = [differences(each, expected) for each in arrays(written, ranks)]
@@ -96,7 +96,6 @@ def test_launch_begins_again_when_ranks_were_killed_and_gives_the_same_bits(
         *("-m", "ddbp", "launch", "-n", 3, "--max-restarts", 1, "--min-ranks", 2, program),
         *(tmp_path, tmp_path / "run", "--signal", "SIGKILL", 1, 7),
         *("--signal", "SIGKILL", 0, 16, "--signal", "SIGSEGV", 1, 12),
-        timeout=300,
     )
     assert finished.status == 0, finished.err
     again = [line for line in finished.err.splitlines() if "begins again" in line]
@@ -112,7 +111,6 @@ def test_launch_gives_up_a_run_that_does_not_get_further(mpirun, run_python, tmp
     finished = run_python(
         *("-m", "ddbp", "launch", "-n", 1, "--max-restarts", 1, program),
         *(tmp_path, program / "no folder"),
-        timeout=300,
     )
     assert finished.status != 0
     assert "gives up after 1 restarts without progress" in finished.err
@@ -129,13 +127,13 @@ def test_signal_to_launch_has_all_ranks_save(mpirun, tmp_path, name):
         subprocess.Popen([*map(str, command), "--epochs", "1000000", "--exit"], stderr=err) as job,
     ):
         try:
-            until = time.monotonic() + 120
+            until = time.monotonic() + LONGEST
             while not folder.found(run / "checkpoints"):
                 assert time.monotonic() < until
                 assert job.poll() is None, log.read_text()
                 time.sleep(0.05)
             job.send_signal(signal.Signals[name])
-            assert job.wait(60) == SAVED, log.read_text()
+            assert job.wait(LONGEST) == SAVED, log.read_text()
         finally:
             job.kill()
     (newest,) = folder.newest_whole(run / "checkpoints")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ..conftest import PROGRAMS, clean_environment
+from ..conftest import LONGEST, PROGRAMS, clean_environment
 from .ranks import alive, in_full, still_alive
 
 PROGRAM = "disturbed.py"
@@ -30,14 +30,14 @@ def test_ranks_end_with_ddbp_launch(name, option, launcher, tmp_path):
         pids = []
         try:
             ready = [tmp_path / f"ready{rank}" for rank in range(2)]
-            end = time.monotonic() + 120
+            end = time.monotonic() + LONGEST
             while not all(path.exists() for path in ready):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < end
                 time.sleep(0.05)
             pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(2)]
             process.send_signal(number)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=LONGEST)
             assert still_alive(pids) == []
         finally:
             process.kill()

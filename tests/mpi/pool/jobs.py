@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 RANK = Path(__file__).with_name("rank.py")
 # Seconds that ranks have to start, and to end.
-START, END = 120.0, 30.0
+START, END = 600.0, 30.0
 # Ranks that live at the same time, each with the memory of a process; those of the layouts that
 # many tests share are 25.
 MOST = 32
