@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ddbp.comm.abort import SAVED
@@ -25,40 +25,21 @@ class Stopped(BaseException):
         self.number = number
 
 
-Held = Callable[[], AbstractContextManager[None]]
-
-
 @contextmanager
-def handled(kill: Callable[[], None], pids: Callable[[], Sequence[int]] = tuple) -> Iterator[Held]:
+def handled(kill: Callable[[], None], pids: Callable[[], Sequence[int]] = tuple) -> Iterator[None]:
     """Return a context in which the first signal raises Stopped, and a second one calls `kill`;
     SIGUSR1 and SIGUSR2 are passed on to the processes that `pids` tells.
-
-    It gives what returns a context in which Stopped is put off to its end: to start a process, and
-    to take note of it.
     """
     # Under nohup, say, one of them is ignored already.
     previous = {number: signal.getsignal(number) for number in (*ENDING, *PASSED_ON)}
     numbers = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
     stopped: list[int] = []
-    holding = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        if len(stopped) > 1:
-            kill()
-        elif not holding:
+        if len(stopped) == 1:
             raise Stopped(number)
-
-    @contextmanager
-    def held() -> Iterator[None]:
-        nonlocal holding
-        holding = True
-        try:
-            yield
-        finally:
-            holding = False
-        if stopped:
-            raise Stopped(stopped[0])
+        kill()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for pid in pids():
@@ -68,7 +49,7 @@ def handled(kill: Callable[[], None], pids: Callable[[], Sequence[int]] = tuple)
     try:
         for number in numbers:
             signal.signal(number, stop if number in ENDING else pass_on)
-        yield held
+        yield
     finally:
         for number in numbers:
             signal.signal(number, previous[number])

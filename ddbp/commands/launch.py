@@ -24,6 +24,7 @@ from ddbp.comm.abort import ABORTED, SAVED, STALLED
 from ddbp.comm.cores import available_cores
 from ddbp.comm.rank_process import tied
 from ddbp.job import temporary
+from ddbp.job.signals import put_off
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from layers.errors import message
@@ -124,9 +125,9 @@ def run_launcher(
         if process is not None:
             process.kill()
 
-    with end_signals.handled(kill, pids) as held:
+    with end_signals.handled(kill, pids):
         try:
-            with held():
+            with put_off(*end_signals.ENDING):
                 process = subprocess.Popen(tied(command), env=environment)
             began(process.kill)
             status = process.wait()

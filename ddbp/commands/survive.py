@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from ddbp import settings
@@ -19,6 +18,7 @@ from ddbp.comm.cores import bind, places, usable_cores
 from ddbp.comm.members import Members
 from ddbp.comm.rank_process import tied
 from ddbp.job.deaths import Memory, cause, stack
+from ddbp.job.signals import put_off
 from ddbp.observers import rank_status
 
 from . import end_signals
@@ -77,7 +77,6 @@ class Job:
         self._in_vain = 0
         self._status = 0
         self._over = False
-        self._held: end_signals.Held = nullcontext
         self._members.kept.allowed = replaces
         # The step at which ranks have been started anew last.
         self._taken_over = -1
@@ -87,7 +86,7 @@ class Job:
         """Return the exit status: that of a rank which has ended with another one than 0, 128 and
         the number of the signal if none was left, or of one that has come to this process.
         """
-        with end_signals.handled(lambda: self._send(signal.SIGKILL), self._running) as self._held:
+        with end_signals.handled(lambda: self._send(signal.SIGKILL), self._running):
             try:
                 for slot in range(self._ranks):
                     self._start(slot)
@@ -111,7 +110,7 @@ class Job:
     def _start(self, slot: int) -> None:
         descriptor = self._members.descriptor
         told = f"{descriptor} {self._slots} {slot}"
-        with self._held():
+        with put_off(*end_signals.ENDING):
             process = subprocess.Popen(
                 self._command,
                 # Only one of them can read.

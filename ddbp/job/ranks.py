@@ -9,11 +9,10 @@ import selectors
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ddbp.observers import rank_status
 from layers.errors import message
 
 from .deaths import Memory, cause, stack
+from .signals import put_off
 
 _GRACE = 25.0
 """Seconds that ranks get to save when the job is interrupted."""
@@ -146,7 +146,7 @@ class Job:
             cores = places(self._ranks, usable_cores() if settings.binds(environ) else [])
             descriptor = self._members.descriptor
             for rank, processors in enumerate(cores):
-                with _uninterrupted():
+                with put_off(signal.SIGINT):
                     process = subprocess.Popen(
                         self._command,
                         stdin=subprocess.DEVNULL,
@@ -290,26 +290,6 @@ class Job:
             os.close(key.fd)
         self._streams.close()
         os.close(self._members.descriptor)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Return a context in which an interrupt is put off to its end: a process that is started is
-    known then, and can be ended.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    # Python calls handlers in the main thread only.
-    if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _write_out(text: str) -> None:
