@@ -157,5 +157,5 @@ def test_link_that_does_not_heal_ends_the_job_with_what_is_missing(how, said, be
 def test_rank_that_cannot_be_reached_ends_the_job(kills, between_hosts):
     ended, found = between_hosts(*kills)
     assert ended.status != 0
-    assert found == []
+    assert found == [], ended.err
     assert re.search(r"rank .: .* for \d+ s", ended.err), ended.err

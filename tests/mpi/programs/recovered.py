@@ -54,6 +54,8 @@ def disturb(what: str) -> None:
         os.kill(os.getppid(), signal.SIGKILL)
     elif word == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+        # A launcher that ends the job wakes it first, and gives it a while.
+        time.sleep(60)
     elif word == "sleep":
         time.sleep(float(seconds))
     elif word in LINK:
