@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -91,8 +92,15 @@ def alone(request, run_alone) -> Arrays:
     return run_alone(request.module.PROGRAM)
 
 
+class OpenMPI(NamedTuple):
+    """An Open MPI: its launcher, and the environment that this and its ranks need."""
+
+    mpirun: Path
+    environment: dict[str, str]
+
+
 @pytest.fixture(scope="session")
-def open_mpi() -> tuple[Path, Path]:
+def open_mpi_folder() -> tuple[Path, Path]:
     """Return the folder of an Open MPI, of DDBP_TEST_OPENMPI or of an mpirun on PATH, and its
     library.
     """
@@ -116,9 +124,25 @@ def open_mpi() -> tuple[Path, Path]:
 
 
 @pytest.fixture
+def open_mpi(open_mpi_folder) -> Iterator[OpenMPI]:
+    """Return an Open MPI with a place of its own for temporary files: a launcher that was killed
+    leaves a folder there, and none of the same process number can start beside it.
+    """
+    folder, library = open_mpi_folder
+    with tempfile.TemporaryDirectory(prefix="ddbp-", ignore_cleanup_errors=True) as temporary:
+        environment = {
+            "OPAL_PREFIX": str(folder),
+            "LD_LIBRARY_PATH": str(folder / "lib"),
+            "MPI4PY_MPIABI": "openmpi",
+            "MPI4PY_LIBMPI": str(library),
+            "TMPDIR": temporary,
+        }
+        yield OpenMPI(folder / "bin" / "mpirun", environment)
+
+
+@pytest.fixture
 def on_open_mpi(open_mpi, run_python) -> Callable[..., Any]:
     """Return the function that runs a program on so many ranks of Open MPI."""
-    folder, library = open_mpi
 
     def run(
         ranks: int,
@@ -130,9 +154,7 @@ def on_open_mpi(open_mpi, run_python) -> Callable[..., Any]:
         code = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
         usual = ["--oversubscribe", "--bind-to", "none", "--allow-run-as-root", "-n", ranks]
         path = Path(__file__).parent / "programs" / program
-        command = [folder / "bin" / "mpirun", *options, *usual, sys.executable, path, *arguments]
-        paths = {"OPAL_PREFIX": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
-        chosen = {"MPI4PY_MPIABI": "openmpi", "MPI4PY_LIBMPI": str(library)}
-        return run_python("-c", code, *command, **paths, **chosen, **environment)
+        command = [open_mpi.mpirun, *options, *usual, sys.executable, path, *arguments]
+        return run_python("-c", code, *command, **open_mpi.environment, **environment)
 
     return run

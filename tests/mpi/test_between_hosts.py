@@ -89,17 +89,14 @@ def test_host_that_is_behind_gets_the_results_of_another_before_all_learn_of_the
 
 def test_launch_has_ranks_of_hosts_survive(open_mpi, run_python, run_alone, tmp_path):
     expected = run_alone(PROGRAM, ADAM)
-    folder, library = open_mpi
     program = Path(__file__).parent / "programs" / PROGRAM
     code = (
         "import sys; from ddbp.commands import launch;"
         "launch.find_mpiexec = lambda: sys.argv[1]; sys.exit(launch.run(sys.argv[2:]))"
     )
     command = ["--survive", "--hosts", "localhost:4", program, tmp_path, ADAM, "1:3:update:15000"]
-    paths = {"OPAL_PREFIX": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
-    chosen = {"MPI4PY_MPIABI": "openmpi", "MPI4PY_LIBMPI": str(library)}
-    hosts = {"DDBP_RANKS_OF_HOST": "2"}
-    ended = run_python("-c", code, folder / "bin" / "mpirun", *command, **paths, **chosen, **hosts)
+    environment = {**open_mpi.environment, "DDBP_RANKS_OF_HOST": "2"}
+    ended = run_python("-c", code, open_mpi.mpirun, *command, **environment)
     assert ended.status == 0, ended.err
     assert "rank 1 " in ended.err
     found = [dict(np.load(path)) for path in sorted(tmp_path.glob("rank*.npz"))]

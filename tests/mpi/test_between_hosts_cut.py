@@ -40,21 +40,13 @@ def between_hosts(open_mpi, run_python, tmp_path):
     allowed = subprocess.run(link, capture_output=True, text=True, check=False)
     if allowed.returncode:
         pytest.skip(f"needs the right to make network namespaces: {allowed.stderr.strip()}")
-    folder, library = open_mpi
 
     def run(*kills, options=(), program_options=(), limit=TIMEOUT):
-        mpirun = folder / "bin" / "mpirun"
         program = [PROGRAMS / PROGRAM, tmp_path, RUN, *kills, *program_options]
-        command = [shutil.which("python"), "-c", LAUNCH, mpirun, *options, *program]
+        command = [shutil.which("python"), "-c", LAUNCH, open_mpi.mpirun, *options, *program]
         code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
         hosts = [*separate, "sh", PROGRAMS / "namespaces.sh", "-", tmp_path]
-        environment = {
-            "OPAL_PREFIX": str(folder),
-            "LD_LIBRARY_PATH": str(folder / "lib"),
-            "MPI4PY_MPIABI": "openmpi",
-            "MPI4PY_LIBMPI": str(library),
-            "DDBP_TIMEOUT": str(limit),
-        }
+        environment = {**open_mpi.environment, "DDBP_TIMEOUT": str(limit)}
         for _ in range(3):
             ended = run_python("-c", code, *hosts, *command, **environment)
             # On busy cores the launcher may not reach its own daemon, and has started nothing then.
