@@ -174,9 +174,13 @@ class BestWeights(OptionsCallback):
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
         if newcomers and self._weights is not None:
             self._weights = KeptWeights(trainer.model, trainer.comm, trainer._update.comm)
-            if self._loaded:
-                self._weights.load(self._loaded)
-                self._loaded = {}
+            self.on_resume(trainer)
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        # Else the next fit begins with them.
+        if trainer._fit.running and self._weights is not None and self._loaded:
+            self._weights.load(self._loaded)
+            self._loaded = {}
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         assert self._weights is not None
@@ -270,6 +274,10 @@ class EarlyStopping(OptionsCallback):
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
         if self._weights is not None:
             self._weights.on_regroup(trainer, newcomers)
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        if self._weights is not None:
+            self._weights.on_resume(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         self._bad = 0 if self._monitor.improved(trainer, record) else self._bad + 1

@@ -9,9 +9,9 @@ take the link between two hosts down for a time, or have all be lost that the fi
 every process is killed that computes that shard in that step; with --save there is a run folder
 with checkpoints; who resumes is not killed; with --record there is one, too, and the leading rank
 writes what instruments have measured; with --unfinished nobody finishes the update of a rank that
-was killed in it. Every rank that is left writes the digest of the parameters, the losses, what
-ranks have found out together, and how many there are to rankSLOT.npz. The run "all" trains all
-networks.
+was killed in it; with --keep the state is put by after every step. Every rank that is left writes
+the digest of the parameters, the losses, what ranks have found out together, and how many there are
+to rankSLOT.npz. The run "all" trains all networks.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import ddbp
 from ddbp import settings
 from ddbp.comm import members
 from ddbp.observers.observer import StepPhase
-from ddbp.training import advice, memory, snapshots
+from ddbp.training import advice, keeping, memory, snapshots
 from layers import BatchNorm, Dropout, TapeHook
 
 LINK = {
@@ -356,7 +356,10 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--unfinished", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    if options.keep:
+        keeping._SHARE = np.inf
     if options.unfinished:
         ddbp.Optimizer.finish = lambda *of_another: None
     results = {}
