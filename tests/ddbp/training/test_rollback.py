@@ -53,6 +53,34 @@ class Spoil(ddbp.Callback):
                 trainer.model.parameters()[0].value[0, 0] = np.nan
 
 
+class Marks(ddbp.Callback):
+    """Says how good each epoch is that training comes to its end of, and keeps its parameters."""
+
+    def __init__(self, *marks):
+        self.marks = [*marks]
+        self.parameters = []
+
+    def on_epoch_end(self, trainer, record):
+        record["mark_loss"] = self.marks.pop(0)
+        self.parameters.append(parameters(trainer).copy())
+
+
+@pytest.mark.parametrize("restoring", [ddbp.BestWeights, ddbp.EarlyStopping])
+def test_best_weights_of_what_training_has_gone_back_behind_are_not_put_back(restoring, tmp_path):
+    # The second epoch is the best, until training goes back into its midst.
+    marks = Marks(3.0, 2.0, 4.0, 4.0)
+    options = {} if restoring is ddbp.BestWeights else {"restore_best_weights": True}
+    best = restoring(monitor="mark_loss", **options)
+    checkpoints = ddbp.Checkpoints(every_steps=6, path=tmp_path)
+    trainer = rolling(tmp_path, callbacks=[Spoil(10, 1), marks, best, checkpoints])
+    trainer.fit(GOOD, epochs=3)
+    assert trainer._guard.rollbacks == 1
+    assert marks.marks == []
+    assert best.best == 3.0
+    assert parameters(trainer).tobytes() == marks.parameters[0].tobytes()
+    assert parameters(trainer).tobytes() != marks.parameters[1].tobytes()
+
+
 def test_training_goes_back_to_the_last_checkpoint_with_a_lower_rate(tmp_path, capsys):
     checkpoints = ddbp.Checkpoints(every_steps=3, path=tmp_path / "a", keep_last=9)
     options = {"callbacks": [Spoil(8, 2), checkpoints], "run_dir": tmp_path / "run"}
