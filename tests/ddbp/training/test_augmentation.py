@@ -201,9 +201,10 @@ def test_time_that_steps_wait_for_data_is_in_records_lines_and_timeline(
 ):
     asked, take = threading.Semaphore(0), Prefetch.take
 
-    def taken(*arguments):
-        asked.release()
-        return take(*arguments)
+    def taken(prefetch, *arguments):
+        if prefetch._thread is not None:
+            asked.release()
+        return take(prefetch, *arguments)
 
     class Slow(Augmentation):
         def apply(self, y, x, keys):
