@@ -73,17 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except OSError as error:
+    except BrokenPipeError:
         unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
-        full = [] if unread or not _is_full(sys.stdout) else [sys.stdout]
-        if not unread and not full:
+        if not unread:
             raise
-        # What is left of it goes nowhere when Python ends.
-        with open(os.devnull, "w") as nowhere:
-            for stream in unread + full:
-                os.dup2(nowhere.fileno(), stream.fileno())
-        if unread:
-            return 128 + signal.SIGPIPE
+        _drop(*unread)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        # Errors of files name them.
+        if error.filename is not None or not _is_full(sys.stdout):
+            raise
+        _drop(sys.stdout)
         must = "what is printed must find room where standard output leads"
         fix = "Make room there, or print it elsewhere."
         print(message("ddbp", must, error.strerror, fix), file=sys.stderr)
@@ -112,6 +112,13 @@ def _is_full(stream: TextIO | None) -> bool:
     except OSError:
         return True
     return False
+
+
+def _drop(*streams: TextIO) -> None:
+    """Have what is left of streams go nowhere when Python ends."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in streams:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

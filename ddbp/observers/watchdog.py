@@ -267,7 +267,7 @@ class Watchdog:
             self._quiet[slot] = self._quiet[slot] + passed if same else 0.0
             self._processes.follow(pid, pid, start_of(pid) or 0)
             if self._quiet[slot] > self._limit_of_others(stopped=True):
-                state = _state_of(pid)
+                state = state_of(pid)
                 limit = self._limit_of_others(stopped=state == "T")
                 # Those that have ended are another matter, and so is one that a debugger holds.
                 if state not in (*_ENDED, "t") and self._quiet[slot] > limit:
@@ -296,7 +296,7 @@ class Watchdog:
 
     def _kill(self, slot: int, pid: int) -> None:
         """Kill a rank, unless another one has done so."""
-        if _state_of(pid) in _ENDED:
+        if state_of(pid) in _ENDED:
             return
         self._say(f"kills rank {self._rank_of(slot)}")
         rank_status.mark_killed(slot, self._comm.slot)
@@ -346,7 +346,7 @@ class Watchdog:
         return [
             slot
             for slot, words in signs.items()
-            if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in _ENDED
+            if not words[_TOLD] and words[_PID] and state_of(int(words[_PID])) not in _ENDED
         ]
 
     def _silent_for_long(self, signs: dict[int, Integers]) -> list[int]:
@@ -367,7 +367,7 @@ class Watchdog:
     def _say_of(self, slot: int, words: Integers) -> None:
         """Tell of a rank that does not tell itself."""
         pid = int(words[_PID])
-        state = "is stopped, as by SIGSTOP" if _state_of(pid) == "T" else "does not answer"
+        state = "is stopped, as by SIGSTOP" if state_of(pid) == "T" else "does not answer"
         where = "".join(f", {text}" for tell in WHERE if (text := tell(slot)))
         stack = self._stacks.of_process(pid, int(words[_STACKS]), int(words[_THREAD]))
         who = f"rank {self._rank_of(slot)} (process {pid})"
@@ -379,7 +379,7 @@ class Watchdog:
         terminal.write("".join(f"{start} {line}\n" for line in text.splitlines()))
 
 
-def _state_of(pid: int) -> str:
+def state_of(pid: int) -> str:
     """Return the letter of a process's state in /proc, "" if it has ended or nobody knows."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]

@@ -167,18 +167,21 @@ class BestWeights(OptionsCallback):
         self._weights = trainer.recovered(
             KeptWeights, trainer.model, trainer.comm, trainer._update.comm
         )
-        if self._loaded:
-            trainer.recovered(self._weights.load, self._loaded)
-            self._loaded = {}
+        trainer.recovered(self._load)
 
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
         if newcomers and self._weights is not None:
             self._weights = KeptWeights(trainer.model, trainer.comm, trainer._update.comm)
-            self.on_resume(trainer)
+            self._load()
 
     def on_resume(self, trainer: "Trainer") -> None:
         # Else the next fit begins with them.
-        if trainer._fit.running and self._weights is not None and self._loaded:
+        if trainer._fit.running:
+            self._load()
+
+    def _load(self) -> None:
+        """Keep the weights of the state that was loaded, if it has any; collective."""
+        if self._loaded and self._weights is not None:
             self._weights.load(self._loaded)
             self._loaded = {}
 

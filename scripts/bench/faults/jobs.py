@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ddbp.commands.launch import find_mpiexec
+from ddbp.observers.watchdog import state_of
 
 from . import training
 from .damage import cut_power
@@ -288,22 +289,14 @@ def _awaited(poll: Callable[[], int | None], limit: float, marks: Marks) -> int 
             words = marks.path(number).read_text().split()
             if not words or words[0] == "void":
                 continue
-            age = time.time() - marks.path(number).stat().st_mtime
+            age, pid = time.time() - marks.path(number).stat().st_mtime, int(words[0])
             # The mark comes before the stop.
-            if age * 1000 >= marks.job.faults[number].amount and _state_of(words[0]) in ("T", ""):
+            if age * 1000 >= marks.job.faults[number].amount and state_of(pid) in ("T", ""):
                 woken.add(number)
                 with suppress(ProcessLookupError):
-                    os.kill(int(words[0]), signal.SIGCONT)
+                    os.kill(pid, signal.SIGCONT)
         time.sleep(_LOOK)
     return status
-
-
-def _state_of(pid: str) -> str:
-    """Return the letter of a process's state, "" if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 class Space:

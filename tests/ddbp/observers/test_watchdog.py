@@ -50,7 +50,7 @@ def watched(monkeypatch):
     monkeypatch.setattr(watchdog, "time", clock)
     monkeypatch.setattr(watchdog, "insist", lambda: None)
     states = {}
-    monkeypatch.setattr(watchdog, "_state_of", lambda pid: states.get(pid, "S"))
+    monkeypatch.setattr(watchdog, "state_of", lambda pid: states.get(pid, "S"))
     made = SimpleNamespace(clock=clock, ranks=Ranks(), states=states)
 
     def make(limit=None, timeout="300"):

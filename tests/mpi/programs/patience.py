@@ -7,7 +7,7 @@ from typing import Any
 
 from ddbp.comm.deadlines import Deadline
 from ddbp.comm.host_barrier import process_of
-from ddbp.observers.watchdog import _state_of
+from ddbp.observers.watchdog import state_of
 
 _LOOK = Deadline._look_for_the_missing
 
@@ -23,7 +23,7 @@ def look_for_the_missing(
     """Look as a rank of `HostCommunicator` does, whose time is up for who is stopped only."""
     cells = deadline._notices._members.cells
     missing = [process_of(cells[deadline._slots[rank]])[0] for rank in late()]
-    stopped = [pid for pid in missing if pid and _state_of(pid) == "T"]
+    stopped = [pid for pid in missing if pid and state_of(pid) == "T"]
     _LOOK(deadline, collective, late, dead, fence, waited if stopped == missing else 0.0)
 
 
