@@ -3,12 +3,13 @@ hosts.
 """
 
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from .programs.launcher import wait_until
 
 ONE_HOST: dict[str, str] = {}
 # Not read by ddbp: it has tests start ranks without MPI.
@@ -67,10 +68,9 @@ def still_alive(pids: Iterable[int]) -> list[int]:
     """Return those processes that do not end: who kills others may end before they have, or before
     their numbers are free.
     """
-    left, end = [*pids], time.monotonic() + 60
-    while (left := [*filter(alive, left)]) and time.monotonic() < end:
-        time.sleep(0.01)
-    return left
+    left = [*pids]
+    wait_until(lambda: not any(map(alive, left)))
+    return [*filter(alive, left)]
 
 
 def either(*texts: str) -> str:

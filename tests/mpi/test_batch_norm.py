@@ -93,8 +93,8 @@ MISDEEDS = {
         r" ended\. "
     ),
     "hang in the layer": (
-        r"of the batch, number 10; got nothing from rank 1 for \d+ s\. .*\n.* This was in call 2:"
-        r" BatchNorm"
+        r"of the batch, number 10; got nothing from rank 1 for ([6-9]|\d\d+) s\. .*\n"
+        r".* This was in call 2: BatchNorm"
     ),
     "leave out a synchronized layer": (
         r"of the batch, number 10; got (8 numbers on rank 1|9 numbers on rank [02]), "

@@ -150,4 +150,4 @@ def test_rank_that_cannot_be_reached_ends_the_job(kills, between_hosts):
     ended, found = between_hosts(*kills)
     assert ended.status != 0
     assert found == [], ended.err
-    assert re.search(r"rank .: .* for \d+ s", ended.err), ended.err
+    assert re.search(r"rank .: .* for \d\d+ s", ended.err), ended.err

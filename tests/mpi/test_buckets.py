@@ -24,7 +24,7 @@ MISDEEDS = {
     ),
     "hang in backward": (
         r"all ranks must take part in the gradient exchange of step 3; got nothing from rank 1 for"
-        r" \d+ s\. .*\n"
+        r" ([6-9]|\d\d+) s\. .*\n"
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1[.;]"
     ),
     "leave in backward": (
@@ -33,7 +33,7 @@ MISDEEDS = {
     ),
     "hang in the exchange": (
         r"all ranks must take part in the gradient exchange of step 0; got nothing from rank 1 for"
-        r" \d+ s\. .*\n"
+        r" ([6-9]|\d\d+) s\. .*\n"
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1[.;]"
     ),
 }

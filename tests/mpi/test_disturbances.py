@@ -5,11 +5,11 @@ fork, that are slow, and memory that others have filled.
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from ..conftest import LONGEST, PROGRAMS, clean_environment
+from .programs.launcher import wait_until
 from .ranks import alive, in_full, still_alive
 
 PROGRAM = "disturbed.py"
@@ -30,11 +30,11 @@ def test_ranks_end_with_ddbp_launch(name, option, launcher, tmp_path):
         pids = []
         try:
             ready = [tmp_path / f"ready{rank}" for rank in range(2)]
-            end = time.monotonic() + LONGEST
-            while not all(path.exists() for path in ready):
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            wait_until(
+                lambda: process.poll() is not None or all(path.exists() for path in ready), LONGEST
+            )
+            assert process.poll() is None, process.stderr.read()
+            assert all(path.exists() for path in ready)
             pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(2)]
             process.send_signal(number)
             _, err = process.communicate(timeout=LONGEST)
